@@ -1,0 +1,1 @@
+"""The `certmaild` command: one sub-command, one file."""

@@ -1,0 +1,21 @@
+"""What the locks refuse."""
+
+
+class KeystoreError(Exception):
+    """Base of what this floor refuses."""
+
+
+class SealBroken(KeystoreError):
+    """A sealed value does not open: changed, moved, or sealed under another key."""
+
+
+class KeysClosed(KeystoreError):
+    """The key ring was closed; it never yields bytes again."""
+
+
+class PublicKeySwapped(KeystoreError):
+    """The stored public key is not the one this user made: an alarm, not a fault."""
+
+
+class SecretsMissing(KeystoreError):
+    """A server secret is absent or not the one the store was made with; never made anew silently."""

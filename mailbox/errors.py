@@ -1,0 +1,73 @@
+"""What the store refuses, each with the IMAP response code it is answered with (RFC 9051 section 7.1, RFC 5530)."""
+
+from typing import ClassVar
+
+
+class MailboxError(Exception):
+    """Base of what the store refuses; `code` is the IMAP response code to answer with."""
+
+    code: ClassVar[bytes | None] = None
+
+
+class FolderMissing(MailboxError):
+    """The folder does not exist, or the user may not know that it does."""
+
+    code = b"NONEXISTENT"
+
+
+class FolderExists(MailboxError):
+    """The name is taken."""
+
+    code = b"ALREADYEXISTS"
+
+
+class FolderNameInvalid(MailboxError):
+    """The name is empty, too long or holds what a folder name may not."""
+
+    code = b"CANNOT"
+
+
+class FolderProtected(MailboxError):
+    """INBOX cannot be deleted, and some moves make no sense."""
+
+    code = b"CANNOT"
+
+
+class HasChildren(MailboxError):
+    """A folder with children is not deleted (PROTOCOLS section 2)."""
+
+    code = b"HASCHILDREN"
+
+
+class LimitReached(MailboxError):
+    """Too many folders or keywords."""
+
+    code = b"LIMIT"
+
+
+class OverQuota(MailboxError):
+    """More octets or messages than the account may hold (RFC 9208)."""
+
+    code = b"OVERQUOTA"
+
+
+class MessageGone(MailboxError):
+    """Expunged by another session (RFC 5530)."""
+
+    code = b"EXPUNGEISSUED"
+
+
+class Damaged(MailboxError):
+    """A stored value failed its integrity check, or contradicts another."""
+
+    code = b"SERVERBUG"
+
+
+class StoreUnavailable(MailboxError):
+    """A fault of the store; try again later, nothing is wrong with the request."""
+
+    code = b"UNAVAILABLE"
+
+
+class StoreFull(StoreUnavailable):
+    """Less free disk than the floor (SMTP: 452 4.3.1)."""

@@ -1,0 +1,61 @@
+"""What the store needs from a key-value engine, stated as ports (DESIGN: the engine port).
+
+A transaction is a plain function handed to `Engine.read`, `Engine.scan` or `Engine.write`. Inside it there is no
+await, no clock and no reactor, and it may be run again: an engine of the FoundationDB kind retries it after a
+conflict, and group commit runs it again without a neighbour that failed.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from certmaild.mailbox.changes import Change
+from certmaild.mailbox.layout import Table
+
+T = TypeVar("T")
+
+
+class ReadTxn(Protocol):
+    """A consistent snapshot. Values are `bytes` copies, so they outlive the transaction."""
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """The value, or None."""
+
+    def scan(
+        self, table: Table, start: bytes, stop: bytes | None = None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with ``start <= key < stop`` in key order (to the table's end without ``stop``)."""
+
+
+class WriteTxn(ReadTxn, Protocol):
+    """A snapshot that sees its own writes, committed as a whole or not at all."""
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        """Write or replace one value."""
+
+    def delete(self, table: Table, key: bytes) -> bool:
+        """Remove one key; whether it was there."""
+
+    def announce(self, change: Change) -> None:
+        """After the commit, wake whoever watches this, here and in other processes."""
+
+
+class Engine(Protocol):
+    """Transactions over a closed set of tables."""
+
+    def read(self, work: Callable[[ReadTxn], T]) -> Awaitable[T]:
+        """Run a short read (up to 64 pages) at once, on the calling thread."""
+
+    def scan(self, work: Callable[[ReadTxn], T]) -> Awaitable[T]:
+        """Run a long read in a reader thread; ``work`` returns plain values."""
+
+    def write(self, work: Callable[[WriteTxn], T], *, holding: AbstractContextManager[object] | None = None) -> Awaitable[T]:
+        """Run ``work`` in the writer thread and answer after the durable commit of its group.
+
+        ``holding`` (a key ring) is entered before queueing and left when the answer is known, so that keys which
+        ``work`` uses are not wiped under it. What ``work`` raises comes out here and fails nobody else.
+        Raises `StoreFull` below the free-disk floor if ``work`` grows the store, `StoreUnavailable` for a fault.
+        """
+
+    def close(self) -> Awaitable[None]:
+        """Finish queued writes, then let go of files and threads."""

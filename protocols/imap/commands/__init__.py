@@ -1,0 +1,1 @@
+"""One IMAP command, one file."""

@@ -1,0 +1,1 @@
+"""IMAP bytes to values and back, without I/O."""

@@ -1,0 +1,40 @@
+"""The limits of every protocol session (PROTOCOLS section 6), one frozen value, each a setting in ``[limits]``."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Defaults as documented; sizes in octets, times in seconds."""
+
+    command_line_before_login: int = 8 * KIB
+    command_line: int = 64 * KIB
+    literal_before_login: int = 8 * KIB
+    literal: int = 64 * KIB
+    smtp_command_line: int = 2048
+    auth_line: int = 16384
+    message_size_port_25: int = 150 * MIB
+    message_size: int = 3 * GIB
+    unfinished_per_address: int = 1 * GIB
+    unfinished: int = 10 * GIB
+    header_block: int = 1 * MIB
+    recipients: int = 1000
+    connections_per_address: int = 100
+    connections: int = 10_000
+    sessions_per_credential: int = 30
+    sessions_per_mailbox: int = 200
+    time_to_log_in: int = 60
+    smtp_command_time: int = 300
+    smtp_content_time: int = 180
+    imap_idle_time: int = 1800
+    pop3_idle_time: int = 600
+    idle_still_here: int = 120
+    bad_commands_before_login: int = 3
+    bad_commands: int = 20
+    commands_in_flight: int = 64
+    mime_parts: int = 1000
+    mime_depth: int = 100
