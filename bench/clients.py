@@ -3,6 +3,8 @@
 import socket
 import ssl
 
+from figures import make_message
+
 
 class Lines:
     """One TLS connection read by CRLF lines and counted octets."""
@@ -114,3 +116,11 @@ class Imap:
         if not line.startswith(b"Z9Z OK"):
             raise RuntimeError(line.decode("latin-1").strip())
         return answer
+
+
+def fill(imap: Imap, count: int, octets: int) -> None:
+    """Append ``count`` messages of the corpus to INBOX, 100 a command."""
+    distinct = [make_message(number, octets) for number in range(100)]
+    piece = b"".join(b" {%d+}\r\n%s" % (len(one), one) for one in distinct)
+    for _ in range(count // 100):
+        imap.command(b"APPEND INBOX" + piece)

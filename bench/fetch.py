@@ -7,10 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from clients import Imap
+from clients import Imap, fill
 from daemon import Daemon
 from figures import make_message, print_figure, wish
-from open import fill
 
 
 def report(daemon: Daemon, name: str, count: int, cpu: float, begun: float, octets: int) -> None:

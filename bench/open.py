@@ -10,17 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from clients import Imap
+from clients import Imap, fill
 from daemon import Daemon
-from figures import make_message, percentiles_ms, print_figure, wish
-
-
-def fill(imap: Imap, count: int, octets: int) -> None:
-    """Append ``count`` messages of the corpus to INBOX, 100 a command."""
-    distinct = [make_message(number, octets) for number in range(100)]
-    piece = b"".join(b" {%d+}\r\n%s" % (len(one), one) for one in distinct)
-    for _ in range(count // 100):
-        imap.command(b"APPEND INBOX" + piece)
+from figures import percentiles_ms, print_figure, wish
 
 
 def measure(daemon: Daemon, name: str, count: int, work: Callable[[], object]) -> None:
