@@ -1,0 +1,138 @@
+"""A session's own view of the selected folder: its sequence numbers, and what it has been told."""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from certmaild.mailbox.identifiers import BoxId
+from certmaild.mailbox.values import FolderState, FolderUpdate
+
+
+class SelectedView:
+    """Sequence numbers as this session knows them (RFC 9051 section 2.3.1.2).
+
+    A message keeps its number until this session is told of its EXPUNGE, whatever other sessions know. `take` stores
+    what the mailbox reports, `exists_told` and `release_expunged` are called when the client is told.
+    """
+
+    __slots__ = (
+        "_expunged",
+        "_own_changes",
+        "_recent",
+        "box_id",
+        "folder_name",
+        "keywords",
+        "modseq",
+        "read_only",
+        "saved_search",
+        "uid_next",
+        "uid_validity",
+        "uids",
+    )
+
+    def __init__(self, folder_name: str, state: FolderState, *, read_only: bool) -> None:
+        self.folder_name = folder_name
+        self.box_id: BoxId = state.box_id
+        self.uid_validity = state.uid_validity
+        self.uid_next = state.uid_next
+        self.modseq = state.highest_modseq
+        self.keywords = state.keywords
+        self.read_only = read_only
+        self.uids: array[int] = array("I", state.uids)
+        self.saved_search: Sequence[range] = ()
+        """UIDs of ``$`` (RFC 5182), as ranges; those told as expunged are taken out of it by whoever reads it."""
+        self._recent: list[range] = [state.recent] if state.recent else []
+        self._expunged: set[int] = set()
+        self._own_changes: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        """Messages as this session counts them: the number of the last EXISTS less the EXPUNGEs since."""
+        return len(self.uids)
+
+    @property
+    def largest_uid(self) -> int:
+        """The UID that ``*`` means in UID commands; 0 in an empty folder."""
+        return self.uids[-1] if self.uids else 0
+
+    def uid(self, number: int) -> int | None:
+        """The UID of a sequence number, or None beyond the last."""
+        return self.uids[number - 1] if 0 < number <= len(self.uids) else None
+
+    def number(self, uid: int) -> int | None:
+        """The sequence number of a UID, or None when this session has no such message."""
+        at = bisect_left(self.uids, uid)
+        return at + 1 if at < len(self.uids) and self.uids[at] == uid else None
+
+    def uids_of_numbers(self, numbers: Iterable[range]) -> list[int]:
+        """UIDs, ascending, each once, of ranges of sequence numbers; numbers beyond the last are passed over."""
+        chosen: set[int] = set()
+        for part in numbers:
+            chosen.update(self.uids[max(part.start, 1) - 1 : max(part.stop, 1) - 1])
+        return sorted(chosen)
+
+    def uids_within(self, parts: Iterable[range]) -> list[int]:
+        """UIDs of this view, ascending, each once, that lie in ranges of UIDs."""
+        chosen: set[int] = set()
+        for part in parts:
+            chosen.update(self.uids[bisect_left(self.uids, part.start) : bisect_left(self.uids, part.stop)])
+        return sorted(chosen)
+
+    def is_recent(self, uid: int) -> bool:
+        r"""Whether this session is the first to be told of the message (``\Recent``, rev1)."""
+        return any(uid in part for part in self._recent)
+
+    @property
+    def recent_count(self) -> int:
+        """Messages of this view that are recent."""
+        return sum(bisect_left(self.uids, part.stop) - bisect_left(self.uids, part.start) for part in self._recent)
+
+    def is_expunged(self, uid: int) -> bool:
+        """Whether the message is known to be gone though the client has not been told yet (RFC 5530 EXPUNGEISSUED)."""
+        return uid in self._expunged
+
+    def note_own_change(self, uid: int, modseq: int) -> None:
+        """The client knows the flags as of ``modseq`` (it set them, or was told): do not tell it again."""
+        self._own_changes[uid] = modseq
+
+    def knows(self, uid: int, modseq: int) -> bool:
+        """Whether `note_own_change` covered this change."""
+        return self._own_changes.get(uid, 0) >= modseq
+
+    def take(self, update: FolderUpdate) -> bool:
+        """Take in what changed; whether there are more messages than before. Expunges wait for `release_expunged`."""
+        for gone in update.expunged:
+            self._expunged.update(self.uids[bisect_left(self.uids, gone.start) : bisect_left(self.uids, gone.stop)])
+        before = len(self.uids)
+        last = self.largest_uid
+        self.uids.extend(uid for uid in update.arrived.uids if uid > last)
+        if update.recent:
+            self._recent.append(update.recent)
+        self.uid_next, self.modseq = update.uid_next, update.highest_modseq
+        self._own_changes.clear()
+        return len(self.uids) > before
+
+    @property
+    def has_expunged(self) -> bool:
+        """Whether EXPUNGEs wait to be told."""
+        return bool(self._expunged)
+
+    def release_expunged(self) -> tuple[list[int], list[int]]:
+        """Forget the messages that are gone.
+
+        Gives the numbers for EXPUNGE responses in order (each valid after the one before it, RFC 9051 section 7.5.1)
+        and the UIDs.
+        """
+        gone = sorted(self._expunged)
+        self._expunged.clear()
+        numbers: list[int] = []
+        kept: array[int] = array("I")
+        start = 0
+        for told, uid in enumerate(gone):
+            at = bisect_left(self.uids, uid, start)
+            numbers.append(at + 1 - told)
+            kept.extend(self.uids[start:at])
+            start = at + 1
+        if gone:
+            kept.extend(self.uids[start:])
+            self.uids = kept
+        return numbers, gone
