@@ -1,0 +1,64 @@
+"""What SMTP reception needs from the floor above: who takes a message, and what he is told of its way."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from certmaild.protocols.interfaces import Login
+from certmaild.protocols.smtp.grammar import MailArguments, Path
+
+
+class Listener(Enum):
+    """The three ports (RFC 5321, RFC 6409, RFC 8314)."""
+
+    INBOUND = "smtp"
+    SUBMISSION = "submission"
+    SUBMISSIONS = "submissions"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFacts:
+    """What was negotiated, for Received and the log."""
+
+    version: str
+    """As OpenSSL names it: ``TLSv1.3``."""
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The connection a message comes by."""
+
+    session: str
+    listener: Listener
+    peer: str
+    """IP address."""
+    helo: str
+    esmtp: bool
+    tls: TlsFacts | None
+    login: Login | None
+    """The proven sender on submission; None on port 25."""
+
+
+class Transaction(Protocol):
+    """One mail transaction (RFC 5321 section 3.3). Every method may raise `Refusal`."""
+
+    async def add_recipient(self, path: Path) -> None:
+        """Whether some route is allowed."""
+
+    def write(self, content: bytes) -> Awaitable[None] | None:
+        """Take content; an awaitable asks for a pause until it is done. A refusal drops what came before."""
+
+    async def finish(self) -> str:
+        """Make the message durable for all recipients at once; the queue id. Nothing is kept when this raises."""
+
+    def abort(self) -> None:
+        """Drop everything; may be called at any time, also more than once."""
+
+
+class Reception(Protocol):
+    """Takes mail in."""
+
+    async def begin(self, hop: Hop, mail: MailArguments) -> Transaction:
+        """A transaction for an acceptable sender; raises `Refusal`."""
