@@ -71,3 +71,7 @@ class StoreUnavailable(MailboxError):
 
 class StoreFull(StoreUnavailable):
     """Less free disk than the floor (SMTP: 452 4.3.1)."""
+
+
+class AddressError(MailboxError, ValueError):
+    """Not a mail address; the text says what is wrong with it and repeats none of it (RFC 5321 section 4.1.2)."""
