@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
-from certmaild.mailbox.changes import Change
+from certmaild.mailbox.changes import Change, ChangeHub
 from certmaild.mailbox.layout import Table
 
 T = TypeVar("T")
@@ -24,7 +24,11 @@ class ReadTxn(Protocol):
     def scan(
         self, table: Table, start: bytes, stop: bytes | None = None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs with ``start <= key < stop`` in key order (to the table's end without ``stop``)."""
+        """Pairs with ``start <= key < stop`` in key order (to the table's end without ``stop``).
+
+        In a write transaction rows may be written and deleted meanwhile; those ahead of the scan are seen as they
+        are when it comes to them.
+        """
 
 
 class WriteTxn(ReadTxn, Protocol):
@@ -41,7 +45,11 @@ class WriteTxn(ReadTxn, Protocol):
 
 
 class Engine(Protocol):
-    """Transactions over a closed set of tables."""
+    """Transactions over a closed set of tables. Called on the reactor's thread only."""
+
+    @property
+    def hub(self) -> ChangeHub:
+        """Where watchers of this process stand."""
 
     def read(self, work: Callable[[ReadTxn], T]) -> Awaitable[T]:
         """Run a short read (up to 64 pages) at once, on the calling thread."""
@@ -49,13 +57,33 @@ class Engine(Protocol):
     def scan(self, work: Callable[[ReadTxn], T]) -> Awaitable[T]:
         """Run a long read in a reader thread; ``work`` returns plain values."""
 
-    def write(self, work: Callable[[WriteTxn], T], *, holding: AbstractContextManager[object] | None = None) -> Awaitable[T]:
+    def write(
+        self,
+        work: Callable[[WriteTxn], T],
+        *,
+        holding: AbstractContextManager[object] | None = None,
+        grows: bool = False,
+    ) -> Awaitable[T]:
         """Run ``work`` in the writer thread and answer after the durable commit of its group.
 
         ``holding`` (a key ring) is entered before queueing and left when the answer is known, so that keys which
         ``work`` uses are not wiped under it. What ``work`` raises comes out here and fails nobody else.
-        Raises `StoreFull` below the free-disk floor if ``work`` grows the store, `StoreUnavailable` for a fault.
+        ``grows`` marks what adds content: it gets `StoreFull` below the floor of free disk, so that there is room
+        left for removing. Raises `StoreUnavailable` for a fault of the store.
         """
+
+    def free_octets(self) -> int:
+        """Room above the floor: free disk and reusable pages less the floor; 0 and below refuses what grows."""
 
     def close(self) -> Awaitable[None]:
         """Finish queued writes, then let go of files and threads."""
+
+
+class RowSealer(Protocol):
+    """Seals rows that the server reads alone (KEYS section 2); `keystore.server_secrets.ServerSecrets` is one."""
+
+    def seal_row(self, table: str, key: bytes, plaintext: bytes) -> bytes:
+        """The stored value."""
+
+    def open_row(self, table: str, key: bytes, value: bytes) -> bytes:
+        """The plaintext; raises `SealBroken` for a changed or moved row."""

@@ -1,0 +1,308 @@
+"""Every byte in the store: tables, keys and values. docs/storage.md says the same in words.
+
+This module holds the tables and the half that delivery writes: blobs, arrivals, accounting, the ring. The accounts'
+half is `certmaild.mailbox.layout_accounts`, the open mailbox's `certmaild.mailbox.layout_messages`. Integers are
+big-endian, so that keys sort as numbers do.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from struct import Struct, error
+
+from certmaild.mailbox.changes import Change, ChangeKind
+from certmaild.mailbox.errors import Damaged
+from certmaild.mailbox.identifiers import BlobId, BoxId, UserId
+
+FORMAT_VERSION = 1
+"""Of the whole store, in ``meta``."""
+SUITE = 1
+"""X-Wing HPKE, Cobblestone-256, AES-256-GCM-SIV, HKDF-SHA-512."""
+
+
+class Table(StrEnum):
+    """The closed set of tables of the durable store. A member is its name, as `seal_row` takes it."""
+
+    META = "meta"
+    ADDR = "addr"
+    ACCT = "acct"
+    CRED = "cred"
+    SEEN = "seen"
+    PK = "pk"
+    EPOCH = "epoch"
+    IDENT = "ident"
+    UHEAD = "uhead"
+    FOLDERS = "folders"
+    HEAD = "head"
+    PAGE = "page"
+    GONE = "gone"
+    CARD = "card"
+    OWN = "own"
+    IN = "in"
+    TAIL = "tail"
+    USE = "use"
+    BLOB = "blob"
+    REF = "ref"
+    STAGE = "stage"
+    DEAD = "dead"
+    TEXT = "text"
+    RING = "ring"
+
+
+class VolatileTable(StrEnum):
+    """Tables of the volatile environment, made anew at each start."""
+
+    LEASE = "lease"
+    COUNT = "count"
+
+
+U32 = Struct(">I")
+U64 = Struct(">Q")
+
+# Blob: the frames of one message's content.
+
+FRAME_OCTETS = 256 * 1024
+"""Content in every frame but the first and the last."""
+WHOLE_OCTETS = 64 * 1024
+"""A message up to this size is one frame."""
+FACTS_FRAME = 0xFFFFFFFF
+"""Frame number of the large parts of a card."""
+_FRAME_CONTEXT = b"certmaild/1/frame\0" + bytes([SUITE])
+_LAST = (b"\0", b"\1")
+FRAME_HEADER = Struct(">BI")
+"""codec, octets of the payload; zero padding follows the payload."""
+
+
+class Codec(IntEnum):
+    """How a frame's payload is packed."""
+
+    RAW = 0
+    ZSTD = 1
+
+
+def frame_key(blob_id: bytes, frame: int) -> bytes:
+    """Key in ``blob``."""
+    return blob_id + U32.pack(frame)
+
+
+def frame_context(blob_id: bytes, frame: int, last: bool) -> bytes:
+    """What a frame is bound to: its place, and whether it is the last."""
+    return _FRAME_CONTEXT + blob_id + U32.pack(frame) + _LAST[last]
+
+
+def first_frame_octets(header_octets: int) -> int:
+    """Content of frame 0 of a message above `WHOLE_OCTETS`: its header, at most one frame, at least one octet."""
+    return min(max(header_octets, 1), FRAME_OCTETS)
+
+
+# Reference count and life of blobs.
+
+
+def encode_count(count: int) -> bytes:
+    """Value in ``ref``."""
+    return U32.pack(count)
+
+
+def decode_count(value: bytes) -> int:
+    """Inverse of `encode_count`."""
+    try:
+        return int(U32.unpack(value)[0])
+    except error:
+        raise Damaged("reference count") from None
+
+
+def dead_key(died_s: int, blob_id: bytes) -> bytes:
+    """Key in ``dead``: when the last reference went, in seconds since 1970, then the blob. The value is empty."""
+    return U64.pack(died_s) + blob_id
+
+
+def decode_dead_key(key: bytes) -> tuple[int, BlobId]:
+    """Inverse of `dead_key`."""
+    return U64.unpack_from(key)[0], BlobId(key[8:])
+
+
+_STAGE = Struct(">16sIQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Which process uploads a blob, as ``stage`` holds it: enough to know later whether it still lives."""
+
+    boot_id: bytes
+    """16 bytes; differs after a restart of the machine."""
+    pid: int
+    process_start: int
+    """In clock ticks since the boot, as /proc/PID/stat gives it; 0 where there is none."""
+    begun_s: int
+    """Seconds since 1970."""
+
+
+def encode_stage(stage: Stage) -> bytes:
+    """Value in ``stage``."""
+    return _STAGE.pack(stage.boot_id, stage.pid, stage.process_start, stage.begun_s)
+
+
+def decode_stage(value: bytes) -> Stage:
+    """Inverse of `encode_stage`."""
+    try:
+        return Stage(*_STAGE.unpack(value))
+    except error:
+        raise Damaged("stage row") from None
+
+
+# Own row: what one user's hold on a blob is, sealed by the server.
+
+_OWN = Struct(">16sIQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """One message of one user: its blob, how many folder entries show it, and what it counts in the quota."""
+
+    blob_id: BlobId
+    copies: int
+    octets: int
+
+
+def own_key(user_id: bytes, mid: bytes) -> bytes:
+    """Key in ``own``."""
+    return user_id + mid
+
+
+def encode_own(own: Own) -> bytes:
+    """Plaintext of a row in ``own``."""
+    return _OWN.pack(own.blob_id, own.copies, own.octets)
+
+
+def decode_own(plain: bytes) -> Own:
+    """Inverse of `encode_own`."""
+    try:
+        return Own(*_OWN.unpack(plain))
+    except error:
+        raise Damaged("own row") from None
+
+
+# Arrivals.
+
+DTAG_OCTETS = 32
+FIRST_DTAG = bytes(DTAG_OCTETS)
+"""What stands before a user's first arrival."""
+
+
+class Arrival(IntEnum):
+    """The type octet of a row in ``in``."""
+
+    MESSAGE = 1
+    REMOVED = 2
+    ORDER = 3
+
+
+def arrival_key(user_id: bytes, seq: int) -> bytes:
+    """Key in ``in``: arrivals of a user are numbered from 1."""
+    return user_id + U64.pack(seq)
+
+
+def decode_arrival_key(key: bytes) -> tuple[UserId, int]:
+    """Inverse of `arrival_key`."""
+    return UserId(key[:16]), U64.unpack_from(key, 16)[0]
+
+
+_TAIL = Struct(">Q32s")
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a user's queue of arrivals."""
+
+    next_seq: int = 1
+    dtag: bytes = FIRST_DTAG
+
+
+def encode_tail(tail: Tail) -> bytes:
+    """Plaintext of a row in ``tail``."""
+    return _TAIL.pack(tail.next_seq, tail.dtag)
+
+
+def decode_tail(plain: bytes) -> Tail:
+    """Inverse of `encode_tail`."""
+    try:
+        return Tail(*_TAIL.unpack(plain))
+    except error:
+        raise Damaged("tail") from None
+
+
+_USE = Struct(">QQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a user's messages count; copies count again."""
+
+    octets: int = 0
+    messages: int = 0
+
+
+def encode_use(use: Use) -> bytes:
+    """Plaintext of a row in ``use``."""
+    return _USE.pack(use.octets, use.messages)
+
+
+def decode_use(plain: bytes) -> Use:
+    """Inverse of `encode_use`."""
+    try:
+        return Use(*_USE.unpack(plain))
+    except error:
+        raise Damaged("use row") from None
+
+
+# Ring: what commits changed.
+
+_CHANGE = Struct(">B16s16s")
+_NO_BOX = bytes(16)
+RING_ROWS = 4096
+"""Rows kept; who falls further behind looks at everything."""
+RING_ROW_CHANGES = 256
+"""More changes than this in one commit are written as one row without any: look at everything."""
+
+
+def ring_key(number: int) -> bytes:
+    """Key in ``ring``."""
+    return U64.pack(number)
+
+
+def decode_ring_key(key: bytes) -> int:
+    """Inverse of `ring_key`."""
+    return int(U64.unpack(key)[0])
+
+
+def encode_changes(changes: Iterable[Change]) -> bytes:
+    """Plaintext of a row in ``ring``."""
+    pack = _CHANGE.pack
+    return b"".join([pack(change.kind, change.user_id, change.box_id or _NO_BOX) for change in changes])
+
+
+def decode_changes(plain: bytes) -> tuple[Change, ...]:
+    """Inverse of `encode_changes`. Raises `Damaged`."""
+    try:
+        return tuple(
+            Change(ChangeKind(kind), UserId(user_id), None if box_id == _NO_BOX else BoxId(box_id))
+            for kind, user_id, box_id in _CHANGE.iter_unpack(plain)
+        )
+    except (error, ValueError):
+        raise Damaged("ring row") from None
+
+
+# Volatile environment.
+
+_LEASE = Struct(">d16s")
+
+
+def encode_lease(until_s: float, holder: bytes) -> bytes:
+    """Value in ``lease``: until when (monotonic clock of this boot), and the holder's 16 random bytes."""
+    return _LEASE.pack(until_s, holder)
+
+
+def decode_lease(value: bytes) -> tuple[float, bytes]:
+    """Inverse of `encode_lease`."""
+    until_s, holder = _LEASE.unpack(value)
+    return until_s, holder
