@@ -1,14 +1,25 @@
 """One user's open mailbox: what IMAP and POP3 program against, shared by all his sessions in this process."""
 
+import os
+from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
 
+from certmaild.mailbox import changing, ownership
+from certmaild.mailbox import folders as table_work
+from certmaild.mailbox.absorb import Absorber
 from certmaild.mailbox.cards import Card
-from certmaild.mailbox.changes import Change
-from certmaild.mailbox.content import Content, MessageWriter
-from certmaild.mailbox.folders import FolderTable
+from certmaild.mailbox.changes import Change, ChangeHub, Watch
+from certmaild.mailbox.content import Content, MessageWriter, read_cards
+from certmaild.mailbox.errors import FolderExists
+from certmaild.mailbox.folders import INBOX, FolderTable, checked_name, spelled, table_of
 from certmaild.mailbox.identifiers import BoxId, UserId
-from certmaild.mailbox.search import SearchKey, SearchResult
+from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.pages import Shelf, read_head, write_head
+from certmaild.mailbox.reach import Reach
+from certmaild.mailbox.reading import INLINE_MESSAGES, read_blocks, read_difference, read_listing, read_vanished
+from certmaild.mailbox.search import SearchKey, SearchResult, search
+from certmaild.mailbox.uidsets import ALL_UIDS, normalise, subtract_block
 from certmaild.mailbox.values import (
     AppendResult,
     CopyResult,
@@ -28,65 +39,165 @@ from certmaild.mailbox.values import (
     UidSet,
 )
 
-
-class Watch(Protocol):
-    """A standing request to be told of changes."""
-
-    def stop(self) -> None:
-        """Tell no more; may be called again."""
+PAGES_AT_ONCE = 16
+CARDS_AT_ONCE = 64
 
 
 class OpenMailbox:
-    """Folders and messages of one user. Every call may raise `StoreUnavailable` and `Damaged`."""
+    """Folders and messages of one user. Every call may raise `StoreUnavailable` and `Damaged`.
 
-    user_id: UserId
-    address: str
+    Made by `certmaild.mailbox.pool.MailboxPool`; sessions of one user share it.
+    """
+
+    def __init__(self, reach: Reach, address: str, hub: ChangeHub, absorber: Absorber, released: Callable[[], None]) -> None:
+        self.user_id: UserId = reach.user_id
+        self.address = address
+        self._reach = reach
+        self._hub = hub
+        self._absorber = absorber
+        self._released = released
+        self._table: tuple[bytes, FolderTable] | None = None
+
+    @property
+    def _shelf(self) -> Shelf:
+        return self._reach.shelf
 
     # Folders
 
     async def folders(self) -> FolderTable:
         """All folders as of now, a frozen snapshot (cheap when nothing changed)."""
-        raise NotImplementedError
+        shelf, known = self._shelf, self._table
+
+        def work(txn: ReadTxn) -> tuple[bytes, FolderTable]:
+            stamp = txn.get(Table.UHEAD, shelf.user_id) or b""
+            if known is not None and known[0] == stamp:
+                return known
+            head = table_work.read_user_head(txn, shelf)
+            if known is not None and known[1].version == head.table_version:
+                return stamp, known[1]
+            return stamp, table_of(table_work.read_rows(txn, shelf))
+
+        self._table = await self._reach.read(work)
+        return self._table[1]
 
     async def create_folder(self, name: str, special_use: SpecialUse | None = None) -> Folder:
         """Make a folder and its missing parents (RFC 9051 section 6.3.4).
 
         Raises `FolderExists`, `FolderNameInvalid`, `LimitReached`. A special use that another folder has moves here.
         """
-        raise NotImplementedError
+        ids, now, shelf = _fresh_ids(), self._reach.now(), self._shelf
+        await self._reach.write(lambda txn: table_work.create(txn, shelf, name, special_use, now, ids))
+        return await self._named(name)
+
+    async def _named(self, name: str) -> Folder:
+        folder = (await self.folders()).by_name(name)
+        if folder is None:
+            raise table_work.FolderMissing
+        return folder
 
     async def delete_folder(self, name: str) -> None:
         """Remove a folder and its messages. Raises `FolderMissing`, `HasChildren`, `FolderProtected` (INBOX)."""
-        raise NotImplementedError
+        shelf = self._shelf
+
+        def work(txn: WriteTxn) -> bool:
+            row = table_work.deletable(table_work.read_rows(txn, shelf), name)
+            if read_head(txn, shelf, row.box_id).messages:
+                return False
+            table_work.delete(txn, shelf, name)
+            return True
+
+        while not await self._reach.write(work):
+            folder = await self._named(name)
+            await changing.remove(self._reach, folder.box_id, ALL_UIDS, only_deleted=False)
 
     async def rename_folder(self, old: str, new: str) -> None:
         """Rename with all children; INBOX instead gives its messages to ``new`` and stays (RFC 9051 section 6.3.6)."""
-        raise NotImplementedError
+        ids, now, shelf = _fresh_ids(), self._reach.now(), self._shelf
+        if spelled(old) != INBOX:
+            await self._reach.write(lambda txn: table_work.rename(txn, shelf, old, new, now, ids))
+            return
+        if (await self.folders()).by_name(checked_name(new)) is not None:
+            raise FolderExists
+        inbox = await self._named(INBOX)
+        target = await self.create_folder(new)
+        await changing.move(self._reach, inbox.box_id, ALL_UIDS, target.box_id)
 
     async def set_subscribed(self, name: str, subscribed: bool) -> None:
         """Subscribe (raises `FolderMissing`) or unsubscribe (any name)."""
-        raise NotImplementedError
+        shelf = self._shelf
+        await self._reach.write(lambda txn: table_work.set_subscribed(txn, shelf, name, subscribed))
 
     async def select(self, box_id: BoxId, *, read_only: bool = False) -> FolderState:
         """The folder as SELECT or EXAMINE (``read_only``: claims no ``\\Recent``) shows it. Raises `FolderMissing`."""
-        raise NotImplementedError
+        shelf = self._shelf
+        head = await self._reach.read(lambda txn: read_head(txn, shelf, box_id))
+        look = self._reach.read if head.messages <= INLINE_MESSAGES else self._reach.scan
+        listing = await look(lambda txn: read_listing(txn, shelf, box_id))
+        head = listing.head
+        keywords = (await self.folders()).keywords
+        recent = range(self._recent_from(box_id, head.recent_uid), head.uid_next)
+        if recent and not read_only:
+            self._reach.recent_claims[box_id] = head.uid_next
+        return FolderState(
+            box_id,
+            head.uid_validity,
+            head.uid_next,
+            head.highest_modseq,
+            listing.uids,
+            recent,
+            keywords,
+            head.unseen,
+            listing.first_unseen,
+        )
+
+    def _recent_from(self, box_id: BoxId, stored: int) -> int:
+        return max(stored, self._reach.recent_claims.get(box_id, 1))
 
     async def status(self, box_id: BoxId) -> FolderStatus:
-        """Counts from the folder's head, in constant time. Raises `FolderMissing`."""
-        raise NotImplementedError
+        """Counts from the folder's head, in constant time. Raises `FolderMissing`.
+
+        ``recent`` counts UIDs that no session was told of, at most ``messages``.
+        """
+        head = await self._reach.read(lambda txn: read_head(txn, self._shelf, box_id))
+        recent = max(0, head.uid_next - self._recent_from(box_id, head.recent_uid))
+        return FolderStatus(
+            head.messages,
+            head.unseen,
+            min(recent, head.messages),
+            head.uid_next,
+            head.uid_validity,
+            head.highest_modseq,
+            head.deleted,
+            head.octets,
+        )
 
     # Entries
 
-    def entries(self, box_id: BoxId, uids: UidSet, *, changed_since: int | None = None) -> AsyncIterator[EntryBlock]:
+    async def entries(
+        self, box_id: BoxId, uids: UidSet, *, changed_since: int | None = None
+    ) -> AsyncIterator[EntryBlock]:
         """Entries with these UIDs in blocks of at most 256, ascending; missing UIDs are left out.
 
         ``changed_since`` keeps those with a higher mod-sequence. ``async for block in mailbox.entries(...)``.
         """
-        raise NotImplementedError
+        runs = normalise(uids)
+        shelf = self._shelf
+        pages = 2
+        while runs:
+            todo, count = runs, pages
+            blocks, resume = await self._reach.read(
+                lambda txn: read_blocks(txn, shelf, box_id, todo, changed_since=changed_since, pages=count)  # noqa: B023
+            )
+            for block in blocks:
+                yield block
+            if resume is None:
+                return
+            runs = subtract_block(runs, resume)
+            pages = PAGES_AT_ONCE
 
     async def vanished_since(self, box_id: BoxId, modseq: int) -> tuple[range, ...]:
         """UIDs expunged after ``modseq``; when the log no longer reaches back, every UID that does not exist."""
-        raise NotImplementedError
+        return await self._reach.scan(lambda txn: read_vanished(txn, self._shelf, box_id, modseq))
 
     async def updates(
         self, box_id: BoxId, since_modseq: int, since_uid_next: int, *, claim_recent: bool = False
@@ -95,25 +206,53 @@ class OpenMailbox:
 
         ``claim_recent``: this session is read-write, so new messages are ``\\Recent`` for it and then for nobody.
         """
-        raise NotImplementedError
+        shelf = self._shelf
+        head = await self._reach.read(lambda txn: read_head(txn, shelf, box_id))
+        if head.highest_modseq == since_modseq and head.uid_next == since_uid_next:
+            return None
+        look = self._reach.read if head.messages <= INLINE_MESSAGES else self._reach.scan
+        found = await look(lambda txn: read_difference(txn, shelf, box_id, since_modseq, since_uid_next))
+        head = found.head
+        recent = range(max(since_uid_next, self._recent_from(box_id, head.recent_uid)), head.uid_next)
+        if recent and claim_recent:
+            self._reach.recent_claims[box_id] = head.uid_next
+        return FolderUpdate(
+            found.changed,
+            found.arrived,
+            found.expunged,
+            recent,
+            head.uid_next,
+            head.highest_modseq,
+            head.messages,
+            (await self.folders()).keywords,
+        )
 
     # Contents
 
     async def card(self, entry: Entry) -> Card | None:
         """The immutable facts of a message; None when it was expunged meanwhile."""
-        raise NotImplementedError
+        return (await self.cards([entry]))[0]
 
     async def cards(self, entries: EntryBlock | Sequence[Entry]) -> list[Card | None]:
         """Cards in the order of ``entries``; ask for at most 256 at a time."""
-        raise NotImplementedError
+        if isinstance(entries, EntryBlock):
+            mids, mks = entries.mids, entries.mks
+            pairs = [(mids[16 * n : 16 * n + 16], mks[32 * n : 32 * n + 32]) for n in range(len(entries))]
+        else:
+            pairs = [(entry.mid, entry.mk) for entry in entries]
+        found: list[Card | None] = []
+        for at in range(0, len(pairs), CARDS_AT_ONCE):
+            todo = pairs[at : at + CARDS_AT_ONCE]
+            found += await self._reach.read(lambda txn: read_cards(txn, self.user_id, todo))  # noqa: B023
+        return found
 
     def content(self, card: Card) -> Content:
         """The message's octets (``BODY[]``), trace prefix included."""
-        raise NotImplementedError
+        return Content(self._reach.engine, card)
 
     def new_message_writer(self) -> MessageWriter:
         """Where an APPEND literal is streamed: blob and scan together."""
-        raise NotImplementedError
+        return MessageWriter(self._reach.engine, self._reach.seconds)
 
     # Changes
 
@@ -121,40 +260,63 @@ class OpenMailbox:
         self, box_id: BoxId, uids: UidSet, op: FlagOp, flags: Flags, *, unchanged_since: int | None = None
     ) -> StoreResult:
         """Change flags (RFC 9051 section 6.4.6, RFC 7162 section 3.1.3). Raises `LimitReached` at 64 keywords."""
-        raise NotImplementedError
+        return await changing.store_flags(self._reach, box_id, uids, op, flags, unchanged_since)
 
     async def append(self, box_id: BoxId, messages: Sequence[NewMessage]) -> AppendResult:
         """Add messages, all or none (RFC 3502). Raises `FolderMissing`, `OverQuota`, `LimitReached`."""
-        raise NotImplementedError
+        return await changing.append(self._reach, box_id, messages)
 
     async def copy(self, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
         """Copy by reference, all or none. Raises `FolderMissing`, `OverQuota`."""
-        raise NotImplementedError
+        return await changing.copy(self._reach, box_id, uids, to_box)
 
     async def move(self, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
         """Move by reference in slices; each message is in exactly one of the two folders (RFC 6851)."""
-        raise NotImplementedError
+        return await changing.move(self._reach, box_id, uids, to_box)
 
     async def expunge(self, box_id: BoxId, uids: UidSet | None = None) -> ExpungeResult:
         """Remove messages with ``\\Deleted``, of these UIDs or of all."""
-        raise NotImplementedError
+        return await changing.expunge(self._reach, box_id, uids)
 
     async def absorb(self, *, at_most_s: float | None = None) -> int:
         """Take waiting arrivals in, oldest first, for at most so long; how many. Starts by itself on open and arrival."""
-        raise NotImplementedError
+        return await self._absorber.absorb(at_most_s=at_most_s)
 
     async def quota(self) -> Quota:
         """Octets and messages, used and allowed."""
-        raise NotImplementedError
+        reach = self._reach
+        return await reach.read(lambda txn: ownership.read_quota(txn, reach.secrets, reach.user_id))
 
     def watch(self, callback: Callable[[Change], None]) -> Watch:
         """Call back (on the reactor's thread) after each commit that touched this user, in any process."""
-        raise NotImplementedError
+        return self._hub.watch(self.user_id, callback)
 
     async def find(self, box_id: BoxId, program: SearchKey, *, uids: UidSet | None = None) -> SearchResult:
         """UIDs of the messages that fulfil ``program``, ascending, of these UIDs or of all."""
-        raise NotImplementedError
+        return await search(self._reach, box_id, program, ALL_UIDS if uids is None else uids)
+
+    async def keep_claims(self) -> None:
+        """Store which messages sessions were told of as ``\\Recent``; the pool calls it when the last session ends."""
+        shelf = self._shelf
+        claims = dict(self._reach.recent_claims)
+
+        def work(txn: WriteTxn) -> None:
+            for box_id, told in claims.items():
+                if txn.get(Table.HEAD, shelf.user_id + box_id) is None:
+                    continue
+                head = read_head(txn, shelf, box_id)
+                if head.recent_uid < told:
+                    head.recent_uid = told
+                    write_head(txn, shelf, box_id, head)
+
+        if claims:
+            await self._reach.write(work)
 
     def close(self) -> None:
         """This session needs the mailbox no longer; after the last one, caches and keys are let go."""
-        raise NotImplementedError
+        self._released()
+
+
+def _fresh_ids() -> list[bytes]:
+    """Enough ids for the levels of one name, drawn outside the transaction."""
+    return [os.urandom(16) for _ in range(table_work.MAX_LEVELS)]

@@ -6,10 +6,9 @@ All of it is server-sealed: it needs no user key, so account removal and expiry 
 from dataclasses import replace
 
 from certmaild.keystore.errors import SealBroken
-from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.errors import Damaged, OverQuota
 from certmaild.mailbox.identifiers import BlobId, Mid, UserId
-from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
+from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import (
     Own,
     Table,
@@ -27,37 +26,37 @@ from certmaild.mailbox.layout_messages import card_key
 from certmaild.mailbox.values import Quota
 
 
-def _open(secrets: ServerSecrets, table: Table, key: bytes, value: bytes) -> bytes:
+def _open(secrets: RowSealer, table: Table, key: bytes, value: bytes) -> bytes:
     try:
         return secrets.open_row(table, key, value)
     except SealBroken as broken:
         raise Damaged(table) from broken
 
 
-def read_use(txn: ReadTxn, secrets: ServerSecrets, user_id: UserId) -> Use:
+def read_use(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> Use:
     """What the user's messages count; nothing yet without a row."""
     value = txn.get(Table.USE, user_id)
     return Use() if value is None else decode_use(_open(secrets, Table.USE, user_id, value))
 
 
-def write_use(txn: WriteTxn, secrets: ServerSecrets, user_id: UserId, use: Use) -> None:
+def write_use(txn: WriteTxn, secrets: RowSealer, user_id: UserId, use: Use) -> None:
     """Replace what the user's messages count."""
     txn.put(Table.USE, user_id, secrets.seal_row(Table.USE, user_id, encode_use(use)))
 
 
-def read_limits(txn: ReadTxn, secrets: ServerSecrets, user_id: UserId) -> tuple[int | None, int | None]:
+def read_limits(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> tuple[int | None, int | None]:
     """Octets and messages that the account may hold; None is no limit."""
     return None, None
 
 
-def read_quota(txn: ReadTxn, secrets: ServerSecrets, user_id: UserId) -> Quota:
+def read_quota(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> Quota:
     """Used and allowed."""
     use = read_use(txn, secrets, user_id)
     octets, messages = read_limits(txn, secrets, user_id)
     return Quota(use.octets, octets, use.messages, messages)
 
 
-def check(txn: ReadTxn, secrets: ServerSecrets, user_id: UserId, octets: int, messages: int) -> Use:
+def check(txn: ReadTxn, secrets: RowSealer, user_id: UserId, octets: int, messages: int) -> Use:
     """What is used; raises `OverQuota` if so much more is above a limit."""
     quota = read_quota(txn, secrets, user_id)
     if quota.octets_limit is not None and octets and quota.octets + octets > quota.octets_limit:
@@ -67,45 +66,45 @@ def check(txn: ReadTxn, secrets: ServerSecrets, user_id: UserId, octets: int, me
     return Use(quota.octets, quota.messages)
 
 
-def charge(txn: WriteTxn, secrets: ServerSecrets, user_id: UserId, octets: int, messages: int) -> None:
+def charge(txn: WriteTxn, secrets: RowSealer, user_id: UserId, octets: int, messages: int) -> None:
     """Count new entries. Raises `OverQuota`."""
     use = check(txn, secrets, user_id, octets, messages)
     write_use(txn, secrets, user_id, Use(use.octets + octets, use.messages + messages))
 
 
-def refund(txn: WriteTxn, secrets: ServerSecrets, user_id: UserId, octets: int, messages: int) -> None:
+def refund(txn: WriteTxn, secrets: RowSealer, user_id: UserId, octets: int, messages: int) -> None:
     """Count entries no longer."""
     use = read_use(txn, secrets, user_id)
     write_use(txn, secrets, user_id, Use(max(0, use.octets - octets), max(0, use.messages - messages)))
 
 
-def hold(txn: WriteTxn, secrets: ServerSecrets, user_id: UserId, mid: Mid, blob_id: BlobId, octets: int) -> None:
+def hold(txn: WriteTxn, secrets: RowSealer, user_id: UserId, mid: Mid, blob_id: BlobId, octets: int) -> None:
     """Write the own row of a new message, shown by one entry, and count the reference to its blob."""
     _write_own(txn, secrets, user_id, mid, Own(blob_id, 1, octets))
     count = txn.get(Table.REF, blob_id)
     txn.put(Table.REF, blob_id, encode_count(1 + (0 if count is None else decode_count(count))))
 
 
-def _write_own(txn: WriteTxn, secrets: ServerSecrets, user_id: UserId, mid: Mid, own: Own) -> None:
+def _write_own(txn: WriteTxn, secrets: RowSealer, user_id: UserId, mid: Mid, own: Own) -> None:
     key = own_key(user_id, mid)
     txn.put(Table.OWN, key, secrets.seal_row(Table.OWN, key, encode_own(own)))
 
 
-def read_own(txn: ReadTxn, secrets: ServerSecrets, user_id: UserId, mid: Mid) -> Own | None:
+def read_own(txn: ReadTxn, secrets: RowSealer, user_id: UserId, mid: Mid) -> Own | None:
     """A message's own row; None when it was retracted, expired or released."""
     key = own_key(user_id, mid)
     value = txn.get(Table.OWN, key)
     return None if value is None else decode_own(_open(secrets, Table.OWN, key, value))
 
 
-def add_copy(txn: WriteTxn, secrets: ServerSecrets, user_id: UserId, mid: Mid) -> None:
+def add_copy(txn: WriteTxn, secrets: RowSealer, user_id: UserId, mid: Mid) -> None:
     """One more entry shows the message."""
     own = read_own(txn, secrets, user_id, mid)
     if own is not None:
         _write_own(txn, secrets, user_id, mid, replace(own, copies=own.copies + 1))
 
 
-def release(txn: WriteTxn, secrets: ServerSecrets, user_id: UserId, mid: Mid, now: int) -> None:
+def release(txn: WriteTxn, secrets: RowSealer, user_id: UserId, mid: Mid, now: int) -> None:
     """One entry less shows the message: with the last, its card and own row go, and its blob loses a reference."""
     own = read_own(txn, secrets, user_id, mid)
     if own is not None and own.copies > 1:

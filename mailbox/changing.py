@@ -1,0 +1,191 @@
+"""Changes to the messages of an open mailbox, run as slices of at most 64 pages a transaction."""
+
+import os
+from collections.abc import Callable, Sequence
+
+from certmaild.keystore.users import seal_card
+from certmaild.mailbox import messages as slices
+from certmaild.mailbox import ownership
+from certmaild.mailbox.cards import encode_card, facts_of
+from certmaild.mailbox.errors import MailboxError
+from certmaild.mailbox.folders import add_keywords, keyword_bits, read_rows
+from certmaild.mailbox.identifiers import BlobId, BoxId, Mid
+from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
+from certmaild.mailbox.messages import FlagChange, Moved, PreparedMessage
+from certmaild.mailbox.pages import joined, pages_with, read_head
+from certmaild.mailbox.reach import Reach
+from certmaild.mailbox.reading import INLINE_MESSAGES
+from certmaild.mailbox.uidsets import ALL_UIDS, normalise, overlaps, ranges_of, subtract_block
+from certmaild.mailbox.values import (
+    NO_FINAL_CRLF,
+    SYSTEM_FLAGS,
+    AppendResult,
+    CopyResult,
+    ExpungeResult,
+    FlagOp,
+    Flags,
+    NewMessage,
+    StoreResult,
+    UidSet,
+)
+
+
+async def store_flags(
+    reach: Reach, box_id: BoxId, uids: UidSet, op: FlagOp, flags: Flags, unchanged_since: int | None
+) -> StoreResult:
+    """See `OpenMailbox.store_flags`."""
+    keywords, bits = await _keywords(reach, flags.keywords, add=op is not FlagOp.REMOVE)
+    change = FlagChange(op, flags.system & SYSTEM_FLAGS, bits, unchanged_since)
+    runs = normalise(uids)
+    whole = slices.StoreSlice()
+    while True:
+        todo = runs
+        part = await reach.write(lambda txn: slices.store_flags(txn, reach.shelf, box_id, todo, change))  # noqa: B023
+        whole.blocks += part.blocks
+        whole.changed += part.changed
+        whole.modified += part.modified
+        if part.resume is None:
+            entries = whole.blocks[0] if len(whole.blocks) == 1 else joined(whole.blocks)
+            return StoreResult(
+                entries, frozenset(whole.changed), tuple(whole.modified), keywords, highest_modseq=part.modseq
+            )
+        runs = subtract_block(runs, part.resume)
+
+
+async def _keywords(reach: Reach, names: frozenset[str], *, add: bool) -> tuple[tuple[str, ...], int]:
+    """All keywords, and the bits of ``names``, which are given bits first if ``add``."""
+    keywords = (await reach.read(lambda txn: read_rows(txn, reach.shelf))).keywords
+    bits, missing = keyword_bits(keywords, names)
+    if missing and add:
+        keywords = await reach.write(lambda txn: add_keywords(txn, reach.shelf, missing))
+        bits, _ = keyword_bits(keywords, names)
+    return keywords, bits
+
+
+async def append(reach: Reach, box_id: BoxId, messages: Sequence[NewMessage]) -> AppendResult:
+    """See `OpenMailbox.append`."""
+    now = reach.now()
+    names = frozenset().union(*(message.flags.keywords for message in messages))
+    keywords, _ = await _keywords(reach, names, add=True)
+    prepared = [_prepare(reach, message, keywords, now) for message in messages]
+
+    def work(txn: WriteTxn) -> tuple[int, range]:
+        done = slices.add_messages(txn, reach.shelf, reach.secrets, box_id, prepared, now)
+        for message, new in zip(messages, prepared, strict=True):
+            message.blob.write(txn, new.facts_frame)
+        return done
+
+    uid_validity, uids = await reach.write(work, grows=True)
+    return AppendResult(uid_validity, tuple(uids))
+
+
+def _prepare(reach: Reach, message: NewMessage, keywords: tuple[str, ...], now: int) -> PreparedMessage:
+    mid, mk = Mid(os.urandom(16)), os.urandom(32)
+    facts = facts_of(message.scan)
+    date = now if message.internal_date is None else max(message.internal_date, 0)
+    bits, _ = keyword_bits(keywords, message.flags.keywords)
+    flags = message.flags.system & SYSTEM_FLAGS
+    plain = encode_card(message.blob, facts, internal_date=date, flags=flags)
+    sealed = seal_card(mk, reach.user_id, mid, plain)
+    if not facts.final_crlf:
+        flags |= NO_FINAL_CRLF
+    blob = message.blob
+    return PreparedMessage(mid, mk, sealed, BlobId(blob.blob_id), blob.size, flags, bits, date, facts.frame)
+
+
+async def copy(reach: Reach, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
+    """See `OpenMailbox.copy`; what a later slice cannot finish is taken back."""
+    runs, octets, count = await _measure(reach, box_id, uids)
+    await reach.read(lambda txn: read_head(txn, reach.shelf, to_box))
+    await reach.read(lambda txn: ownership.check(txn, reach.secrets, reach.user_id, octets, count))
+    now = reach.now()
+    new_uids: list[int] = []
+    try:
+        return await _sliced(
+            reach,
+            runs,
+            lambda txn, todo: slices.copy_slice(txn, reach.shelf, reach.secrets, box_id, todo, to_box, now),
+            new_uids,
+        )
+    except MailboxError:
+        if new_uids:
+            await remove(reach, to_box, ranges_of(sorted(new_uids)), only_deleted=False)
+        raise
+
+
+async def move(reach: Reach, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
+    """See `OpenMailbox.move`."""
+    runs, _, _ = await _measure(reach, box_id, uids)
+    now = reach.now()
+    return await _sliced(
+        reach, runs, lambda txn, todo: slices.move_slice(txn, reach.shelf, box_id, todo, to_box, now), []
+    )
+
+
+async def _sliced(
+    reach: Reach, runs: list[range], work: Callable[[WriteTxn, list[range]], Moved], new_uids: list[int]
+) -> CopyResult:
+    source_uids: list[int] = []
+    while True:
+        todo = runs
+        part = await reach.write(lambda txn: work(txn, todo))  # noqa: B023
+        source_uids += part.source_uids
+        new_uids += part.new_uids
+        if part.resume is None:
+            return CopyResult(part.uid_validity, tuple(source_uids), tuple(new_uids), part.modseq)
+        runs = subtract_block(runs, part.resume)
+
+
+async def _measure(reach: Reach, box_id: BoxId, uids: UidSet) -> tuple[list[range], int, int]:
+    """The UIDs of these that exist now, their octets and number: later arrivals are not taken along."""
+    runs = normalise(uids)
+
+    def work(txn: ReadTxn) -> tuple[list[range], int, int]:
+        read_head(txn, reach.shelf, box_id)
+        found: list[int] = []
+        octets = 0
+        for page in pages_with(txn, reach.shelf, box_id, runs):
+            for low, high in overlaps(page.uids, runs):
+                found += page.uids[low:high]
+                octets += sum(page.block.sizes[low:high])
+        return list(ranges_of(found)), octets, len(found)
+
+    if sum(len(run) for run in runs) <= INLINE_MESSAGES:
+        return await reach.read(work)
+    return await reach.scan(work)
+
+
+async def expunge(reach: Reach, box_id: BoxId, uids: UidSet | None) -> ExpungeResult:
+    """See `OpenMailbox.expunge`."""
+    head = await reach.read(lambda txn: read_head(txn, reach.shelf, box_id))
+    if not head.deleted:
+        return ExpungeResult((), head.highest_modseq)
+    wanted = ALL_UIDS if uids is None else normalise(uids)
+    look = reach.read if head.messages <= INLINE_MESSAGES else reach.scan
+    runs = await look(lambda txn: slices.deleted_uids(txn, reach.shelf, box_id, wanted))
+    if not runs:
+        return ExpungeResult((), head.highest_modseq)
+    return await remove(reach, box_id, runs, only_deleted=True)
+
+
+async def remove(reach: Reach, box_id: BoxId, runs: Sequence[range], *, only_deleted: bool) -> ExpungeResult:
+    """Remove these messages, all or those with ``\\Deleted``."""
+    now = reach.now()
+    gone: list[int] = []
+    while True:
+        todo = runs
+        part = await reach.write(
+            lambda txn: slices.expunge_slice(
+                txn,
+                reach.shelf,
+                reach.secrets,
+                box_id,
+                todo,  # noqa: B023
+                now=now,
+                only_deleted=only_deleted,
+            )
+        )
+        gone += part.source_uids
+        if part.resume is None:
+            return ExpungeResult(tuple(gone), part.modseq)
+        runs = subtract_block(runs, part.resume)

@@ -1,0 +1,97 @@
+"""The open mailboxes of one process: one a user, shared by his sessions, let go after the last."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.keystore.users import KeyRing
+from certmaild.mailbox.absorb import Absorber, Leases
+from certmaild.mailbox.changes import Change, ChangeHub, ChangeKind
+from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.interfaces import Engine
+from certmaild.mailbox.opened import OpenMailbox
+from certmaild.mailbox.pages import PageCache, Shelf
+from certmaild.mailbox.reach import Reach
+
+log = Logger()
+
+
+@dataclass(slots=True)
+class _Place:
+    mailbox: OpenMailbox
+    reach: Reach
+    absorber: Absorber
+    sessions: int
+    stop_watch: Callable[[], None]
+
+
+class MailboxPool:
+    """Opens mailboxes; ``seconds`` is wall-clock time, such as ``reactor.seconds``."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        secrets: ServerSecrets,
+        hub: ChangeHub,
+        seconds: Callable[[], float],
+        *,
+        leases: Leases | None = None,
+        cache_octets: int = 64 << 20,
+    ) -> None:
+        self._engine = engine
+        self._secrets = secrets
+        self._hub = hub
+        self._seconds = seconds
+        self._leases = leases
+        self._cache = PageCache(cache_octets)
+        self._places: dict[UserId, _Place] = {}
+
+    def open(self, user_id: UserId, address: str, keys: KeyRing) -> OpenMailbox:
+        """The user's mailbox, whose arrivals begin to be absorbed. Each call is answered by one ``close`` of it.
+
+        The pool holds ``keys`` until the last session has closed; the caller keeps his own reference.
+        """
+        place = self._places.get(user_id)
+        if place is None:
+            place = self._places[user_id] = self._place(user_id, address, keys)
+        place.sessions += 1
+        place.absorber.kick()
+        return place.mailbox
+
+    def _place(self, user_id: UserId, address: str, keys: KeyRing) -> _Place:
+        keys.__enter__()
+        reach = Reach(self._engine, self._secrets, Shelf(user_id, keys, self._cache), self._seconds)
+        absorber = Absorber(reach, self._leases)
+        mailbox = OpenMailbox(reach, address, self._hub, absorber, lambda: self._released(user_id))
+
+        def changed(change: Change) -> None:
+            if change.kind is ChangeKind.ARRIVAL:
+                absorber.kick()
+
+        watch = self._hub.watch(user_id, changed)
+        return _Place(mailbox, reach, absorber, 0, watch.stop)
+
+    def _released(self, user_id: UserId) -> None:
+        place = self._places.get(user_id)
+        if place is None:
+            return
+        place.sessions -= 1
+        if place.sessions > 0:
+            return
+        del self._places[user_id]
+        place.stop_watch()
+        place.absorber.stop()
+        keeping = Deferred.fromCoroutine(place.mailbox.keep_claims())
+        keeping.addErrback(lambda failure: log.failure("recent messages not kept", failure))
+        keeping.addBoth(lambda _: self._let_go(place.reach))
+
+    def _let_go(self, reach: Reach) -> None:
+        if reach.user_id not in self._places:
+            self._cache.forget(tuple(reach.shelf.boxes))
+        reach.shelf.keys.__exit__(None, None, None)
+
+    def __len__(self) -> int:
+        return len(self._places)
