@@ -7,23 +7,16 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Protocol as Port
 from typing import assert_never
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IHandshakeListener,
-    IOpenSSLServerConnectionCreator,
-    IPushProducer,
-    IReactorTime,
-)
+from twisted.internet.interfaces import IHandshakeListener, IOpenSSLServerConnectionCreator, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.changes import Change, ChangeHub, ChangeKind, Watch
 from certmaild.protocols.interfaces import (
     Admission,
     Doorkeeper,
@@ -40,6 +33,7 @@ from certmaild.protocols.smtp.errors import Refusal, internal_error
 from certmaild.protocols.smtp.grammar import PlainCredentials
 from certmaild.protocols.smtp.interfaces import Hop, Listener, Reception, TlsFacts, Transaction
 from certmaild.protocols.smtp.session import Session, Terms
+from certmaild.protocols.smtp.transport import Clock, Timer, Transport
 
 log = Logger()
 
@@ -48,19 +42,6 @@ HIGH_WATER = 256 * 1024
 CLOSE_TIME = 15
 """Seconds that a closing connection may take."""
 MAX_LOGGED_RECIPIENTS = 50
-
-Watch = Callable[[UserId, Callable[[], None]], Callable[[], None]]
-"""Calls back on every change of an account, until what it returned is called."""
-
-
-class Connection(Port):
-    """What the server uses of a Twisted transport, clear or TLS."""
-
-    def write(self, data: bytes) -> None: ...
-    def loseConnection(self) -> None: ...  # noqa: N802
-    def abortConnection(self) -> None: ...  # noqa: N802
-    def pauseProducing(self) -> None: ...  # noqa: N802
-    def resumeProducing(self) -> None: ...  # noqa: N802
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +70,12 @@ class SmtpFactory(Factory):
         terrain: Terrain,
         *,
         reception: Reception,
-        clock: IReactorTime,
+        clock: Clock,
         doorkeeper: Doorkeeper,
         gatekeeper: Gatekeeper | None = None,
         tls: IOpenSSLServerConnectionCreator | None = None,
         hash_address: Callable[[str], str] = lambda address: "-",
-        watch: Watch | None = None,
+        hub: ChangeHub | None = None,
     ) -> None:
         self.terrain = terrain
         self.reception = reception
@@ -103,11 +84,11 @@ class SmtpFactory(Factory):
         self.gatekeeper = gatekeeper
         self.tls = tls
         self.hash_address = hash_address
-        self.watch = watch
+        self.hub = hub
         self.connections: set[SmtpConnection] = set()
         self._gone: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: object) -> "SmtpConnection":
+    def buildProtocol(self, addr: object) -> "SmtpConnection":  # type: ignore[override]  # typed by a private protocol
         """One more connection."""
         return SmtpConnection(self)
 
@@ -134,7 +115,7 @@ class SmtpConnection(Protocol):
     """One connection."""
 
     factory: SmtpFactory
-    transport: Connection
+    transport: Transport  # type: ignore[assignment]  # Twisted says ITransport, which is less than it gives
 
     def __init__(self, factory: SmtpFactory) -> None:
         self.factory = factory
@@ -145,7 +126,7 @@ class SmtpConnection(Protocol):
         self._session: Session | None = None
         self._tls: TlsFacts | None = None
         self._login: Login | None = None
-        self._unwatch: Callable[[], None] | None = None
+        self._watch: Watch | None = None
         self._admission: Admission | None = None
         self._transaction: Transaction | None = None
         self._sender = ""
@@ -158,15 +139,15 @@ class SmtpConnection(Protocol):
         self._ending: tuple[int, str, str] | None = None
         self._last_input = 0.0
         self._log_in_until: float | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer: Timer | None = None
 
     # Twisted calls these
 
     def connectionMade(self) -> None:
         """Take a place, and greet; inside TLS only after the handshake."""
         factory, terrain = self.factory, self._terrain
-        host = self.transport.getHost()  # type: ignore[attr-defined]  # of every transport
-        self._peer = self.transport.getPeer().host  # type: ignore[attr-defined]  # of every TCP transport
+        host = self.transport.getHost()
+        self._peer = self.transport.getPeer().host
         factory.connections.add(self)
         self._last_input = factory.clock.seconds()
         if terrain.listener is not Listener.INBOUND:
@@ -178,7 +159,7 @@ class SmtpConnection(Protocol):
             self._lose()
             return
         self._timer = factory.clock.callLater(self._patience(), self._check_time)
-        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        self.transport.registerProducer(self, True)
         if terrain.listener is not Listener.SUBMISSIONS:
             self._session = self._new_session()
             self._session.greet()
@@ -186,7 +167,7 @@ class SmtpConnection(Protocol):
 
     def handshakeCompleted(self) -> None:
         """Start anew inside TLS: nothing said before counts (PROTOCOLS lesson 2)."""
-        handle = self.transport.getHandle()  # type: ignore[attr-defined]  # of the TLS transport
+        handle = self.transport.getHandle()
         self._tls = TlsFacts(handle.get_protocol_version_name(), handle.get_cipher_name() or "")
         self._last_input = self.factory.clock.seconds()
         if self._ending is not None:
@@ -217,8 +198,8 @@ class SmtpConnection(Protocol):
             self._abort()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        if self._unwatch is not None:
-            self._unwatch()
+        if self._watch is not None:
+            self._watch.stop()
         if self._login is not None and self.factory.gatekeeper is not None:
             self.factory.gatekeeper.log_out(self._login)
         if self._admission is not None:
@@ -423,11 +404,12 @@ class SmtpConnection(Protocol):
         self._log_in_until = None
         if self._admission is not None:
             self._admission.authenticated()
-        if self.factory.watch is not None:
-            self._unwatch = self.factory.watch(login.user_id, self._account_changed)
+        if self.factory.hub is not None:
+            self._watch = self.factory.hub.watch(login.user_id, self._account_changed)
 
-    def _account_changed(self) -> None:
-        Deferred.fromCoroutine(self._end_if_revoked()).addErrback(self._fail)
+    def _account_changed(self, change: Change) -> None:
+        if change.kind is ChangeKind.ACCOUNT:
+            Deferred.fromCoroutine(self._end_if_revoked()).addErrback(self._fail)
 
     async def _end_if_revoked(self) -> None:
         gatekeeper, login = self.factory.gatekeeper, self._login
@@ -450,7 +432,7 @@ class SmtpConnection(Protocol):
             return
         self._flush()
         self._session = None
-        self.transport.startTLS(self.factory.tls)  # type: ignore[attr-defined]  # of a TCP transport
+        self.transport.startTLS(self.factory.tls)
 
     def _end_now(self) -> None:
         self._abort()
@@ -475,7 +457,7 @@ class SmtpConnection(Protocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = self.factory.clock.callLater(CLOSE_TIME, self.transport.abortConnection)
-        self.transport.unregisterProducer()  # type: ignore[attr-defined]  # else TLS waits for it
+        self.transport.unregisterProducer()  # else TLS waits for it
         self.transport.loseConnection()
 
     def _fail(self, failure: Failure) -> None:

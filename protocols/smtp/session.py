@@ -212,18 +212,18 @@ class Session:
         if not self._buffer or self._data is None:
             return False
         octets, self._buffer = self._buffer, b""
+        if self._refusal is not None:
+            self._discarded += len(octets)
         self._take_content(self._data.feed(octets))
         if self._data.fault is not None and self._refusal is None:
             self._refuse_own(Refusal(550, "5.6.0", self._data.fault.value))
-        if self._refusal is not None:
-            self._discarded += len(octets)
-        if self._refusal is not None and self._discarded > self.size_limit:
+        if self._data.rest is not None:
+            self._buffer = self._data.rest
+            self._end_content()
+        elif self._refusal is not None and self._discarded > self.size_limit:
             # Refused long ago and still sending.
             self._reply_refusal(self._refusal)
             self._close()
-        elif self._data.rest is not None:
-            self._buffer = self._data.rest
-            self._end_content()
         return True
 
     def _read_chunk(self) -> bool:
