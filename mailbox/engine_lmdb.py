@@ -1,4 +1,4 @@
-"""The engine port over LMDB: durable, shared between processes, group commit in one writer thread (DESIGN section 4)."""
+"""The engine port over LMDB: durable, shared between processes, group commit in one writer thread (DESIGN 4)."""
 
 import errno
 import os
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
-from typing import Any, Protocol, TypeVar
+from threading import Thread
+from typing import Any, Protocol, TypeVar, cast
 
 import lmdb
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -61,11 +61,11 @@ class _LmdbReads:
     def __init__(self, txn: lmdb.Transaction, dbs: dict[Table, lmdb._Database]) -> None:
         self._txn = txn
         self._dbs = dbs
-        self._get = txn.get
+        # Without `buffers` what LMDB gives is bytes.
+        self._get = cast("Callable[..., bytes | None]", txn.get)
 
     def get(self, table: Table, key: bytes) -> bytes | None:
-        value: bytes | None = self._get(key, None, self._dbs[table])
-        return value
+        return self._get(key, None, self._dbs[table])
 
     def scan(
         self, table: Table, start: bytes, stop: bytes | None = None, *, reverse: bool = False
@@ -73,12 +73,12 @@ class _LmdbReads:
         with self._txn.cursor(self._dbs[table]) as cursor:
             if not reverse:
                 if cursor.set_range(start):
-                    for key, value in cursor:
+                    for key, value in cast("Iterator[tuple[bytes, bytes]]", iter(cursor)):
                         if stop is not None and key >= stop:
                             return
                         yield key, value
             elif _seek_before(cursor, stop):
-                for key, value in cursor.iterprev():
+                for key, value in cast("Iterator[tuple[bytes, bytes]]", cursor.iterprev()):
                     if key < start:
                         return
                     yield key, value
@@ -123,7 +123,7 @@ class _LmdbWrites(_LmdbReads):
             with self._txn.cursor(db) as cursor:
                 if not (_seek_before(cursor, high) if reverse else cursor.set_range(low)):
                     return
-                key, value = cursor.item()
+                key, value = cast("tuple[bytes, bytes]", cursor.item())
             if key < low or (high is not None and key >= high):
                 return
             yield key, value
@@ -217,12 +217,11 @@ class LmdbEngine:
         self._closing = False
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._scans: ThreadPool | None = None
-        self._scans_lock = Lock()
         self._polling = LoopingCall(self._poll)
-        self._polling.clock = reactor
+        self._polling.clock = cast("IReactorTime", reactor)
         self._poll_s = poll_s
         self._checking = LoopingCall(self._env.reader_check)
-        self._checking.clock = reactor
+        self._checking.clock = cast("IReactorTime", reactor)
         self._last_txn = self._env.info()["last_txnid"]
         if self._ring is not None:
             with self._env.begin() as txn:

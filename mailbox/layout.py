@@ -95,6 +95,33 @@ def first_frame_octets(header_octets: int) -> int:
     return min(max(header_octets, 1), FRAME_OCTETS)
 
 
+def pack_frame(codec: Codec, payload: bytes, padding: bool) -> bytes:
+    """The inside of a frame. ``padding`` fills up to a Padme length, so that the size shows only O(log log n) bits."""
+    plain = FRAME_HEADER.pack(codec, len(payload)) + payload
+    return plain + bytes(padme(len(plain)) - len(plain)) if padding else plain
+
+
+def unpack_frame(plain: bytes) -> tuple[Codec, memoryview]:
+    """Codec and payload. Raises `Damaged`."""
+    try:
+        codec, octets = FRAME_HEADER.unpack_from(plain)
+        payload = memoryview(plain)[FRAME_HEADER.size : FRAME_HEADER.size + octets]
+        if len(payload) == octets:
+            return Codec(codec), payload
+    except (error, ValueError):
+        pass
+    raise Damaged("frame")
+
+
+def padme(octets: int) -> int:
+    """The length to fill up to: at most 12 % more (Nikitin et al., PURBs, section 4)."""
+    if octets < 2:
+        return octets
+    exponent = octets.bit_length() - 1
+    mask = (1 << (exponent - exponent.bit_length())) - 1
+    return (octets + mask) & ~mask
+
+
 # Reference count and life of blobs.
 
 
@@ -205,6 +232,64 @@ def arrival_key(user_id: bytes, seq: int) -> bytes:
 def decode_arrival_key(key: bytes) -> tuple[UserId, int]:
     """Inverse of `arrival_key`."""
     return UserId(key[:16]), U64.unpack_from(key, 16)[0]
+
+
+ARRIVAL_HEADER = Struct(">BBII")
+"""suite, type, epoch, slot: as before everything sealed."""
+_KID = 8
+_MID = 16
+_SEAL_LABEL = b"certmaild/1/seal\0"
+
+
+@dataclass(frozen=True, slots=True)
+class InRow:
+    """A row of ``in``, taken apart. What it does not hold is empty or None."""
+
+    kind: Arrival
+    header: bytes
+    dtag: bytes
+    kid: bytes = b""
+    mid: bytes = b""
+    sealed: bytes | None = None
+    """HPKE: encapsulated key and ciphertext."""
+    order_mid: bytes | None = None
+    """The message to retract or expire."""
+    old_digest: bytes | None = None
+    """Of a removed message: SHA-256 of the row that stood here, so that the chain of dtags holds."""
+
+    def info(self, user_id: bytes) -> bytes:
+        """What the seal is bound to."""
+        return _SEAL_LABEL + self.header + user_id + self.kid + self.mid
+
+
+def decode_in_row(value: bytes) -> InRow:
+    """Take a row of ``in`` apart. Raises `Damaged` for one that no version wrote."""
+    header, dtag = value[: ARRIVAL_HEADER.size], value[-DTAG_OCTETS:]
+    body = value[ARRIVAL_HEADER.size : -DTAG_OCTETS]
+    try:
+        suite, kind = ARRIVAL_HEADER.unpack(header)[:2]
+        kind = Arrival(kind)
+    except (error, ValueError):
+        raise Damaged("arrival") from None
+    if suite != SUITE:
+        raise Damaged("suite of an arrival")
+    if kind is Arrival.MESSAGE and len(body) > _KID + _MID:
+        return InRow(kind, header, dtag, body[:_KID], body[_KID : _KID + _MID], body[_KID + _MID :])
+    if kind is Arrival.ORDER and len(body) == _MID:
+        return InRow(kind, header, dtag, order_mid=body)
+    if kind is Arrival.REMOVED and len(body) == 32:
+        return InRow(kind, header, dtag, old_digest=body)
+    raise Damaged("arrival")
+
+
+def encode_order(mid: bytes) -> bytes:
+    """An order to retract or expire ``mid``, before its dtag."""
+    return ARRIVAL_HEADER.pack(SUITE, Arrival.ORDER, 0, 0) + mid
+
+
+def encode_removed(old_digest: bytes) -> bytes:
+    """What stands for a message that was removed before it was absorbed; the old dtag follows."""
+    return ARRIVAL_HEADER.pack(SUITE, Arrival.REMOVED, 0, 0) + old_digest
 
 
 _TAIL = Struct(">Q32s")
