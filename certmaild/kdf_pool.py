@@ -1,0 +1,82 @@
+"""Where slow password hashing runs: a few threads, a bounded queue, and a share of it for each address.
+
+Over a limit the answer is "try again later" before any hashing is done, so that a flood of log-ins costs a bounded
+amount of CPU and memory and is never mistaken for wrong passwords (KEYS section 19.6).
+"""
+
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from certmaild.protocols.interfaces import LogInUnavailable
+from certmaild.throttle import network_of
+
+T = TypeVar("T")
+
+PLACES = 64
+"""Jobs waiting or running. At 250 ms and two cores the last waits 8 s."""
+PLACES_PER_NETWORK = 8
+RETRY_S = 10
+
+
+class Threads(Protocol):
+    """Runs a plain function elsewhere."""
+
+    def run(self, work: Callable[[], T]) -> Awaitable[T]:
+        """What ``work`` gives or raises."""
+
+
+class ReactorThreads:
+    """Threads of their own beside ``reactor``; at most one a core by default."""
+
+    def __init__(self, reactor: IReactorFromThreads, threads: int | None = None, *, name: str = "kdf") -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(0, threads or os.cpu_count() or 1, name=name)
+
+    def start(self) -> None:
+        """Accept work."""
+        self._pool.start()
+
+    def stop(self) -> None:
+        """Finish what runs, then end the threads."""
+        self._pool.stop()
+
+    def run(self, work: Callable[[], T]) -> Awaitable[T]:
+        """What ``work`` gives or raises, on the reactor's thread."""
+        return deferToThreadPool(self._reactor, self._pool, work)
+
+
+class KdfPool:
+    """Admission to ``threads``. All calls on the reactor's thread."""
+
+    def __init__(self, threads: Threads, *, places: int = PLACES, places_per_network: int = PLACES_PER_NETWORK) -> None:
+        self._threads = threads
+        self._places = places
+        self._places_per_network = places_per_network
+        self._taken: Counter[str] = Counter()
+        self._total = 0
+
+    async def run(self, peer: str, work: Callable[[], T]) -> T:
+        """Run ``work`` for the address ``peer``. Raises `LogInUnavailable` at once when there is no place for it."""
+        network = network_of(peer)
+        if self._total >= self._places or self._taken[network] >= self._places_per_network:
+            raise LogInUnavailable("Too many log-ins at once, try again later", RETRY_S)
+        self._total += 1
+        self._taken[network] += 1
+        try:
+            return await self._threads.run(work)
+        finally:
+            self._total -= 1
+            self._taken[network] -= 1
+            if not self._taken[network]:
+                del self._taken[network]
+
+    @property
+    def busy(self) -> int:
+        """Jobs waiting or running."""
+        return self._total

@@ -1,0 +1,110 @@
+"""Who has an address, and what delivery must know of him while he is away."""
+
+from dataclasses import dataclass, field
+
+from certmaild.keystore.errors import KeystoreError
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.keystore.users import PublicKey, check_public_key
+from certmaild.mailbox import account_rows, ownership
+from certmaild.mailbox.account_rows import Target
+from certmaild.mailbox.addresses import Address
+from certmaild.mailbox.errors import Damaged
+from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.interfaces import Engine, ReadTxn
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_accounts import Role, SentCopies, State
+
+__all__ = ["Directory", "RecipientFacts", "Target", "read_public_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientFacts:
+    """One local recipient, as RCPT and delivery need him."""
+
+    user_id: UserId
+    address: str
+    """The account's main address in look-up form."""
+    state: State
+    role: Role
+    sent_copies: SentCopies
+    octets_left: int | None
+    """Below 0 when over; None is no limit."""
+    messages_left: int | None
+    public_key: PublicKey = field(repr=False)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether mail is taken for him (else 550 5.2.1)."""
+        return self.state is State.ACTIVE
+
+    def has_room_for(self, octets: int) -> bool:
+        """Whether a message of so many octets fits (452 4.2.2 when it does not)."""
+        return (self.octets_left is None or self.octets_left >= octets) and (
+            self.messages_left is None or self.messages_left >= 1
+        )
+
+
+def read_public_key(txn: ReadTxn, secrets: ServerSecrets, user_id: UserId) -> PublicKey:
+    """The key to seal arrivals to, its server MAC checked. Raises `Damaged`."""
+    row = txn.get(Table.PK, user_id)
+    if row is None:
+        raise Damaged("an account without a public key")
+    try:
+        return check_public_key(secrets, user_id, row)
+    except KeystoreError as broken:
+        raise Damaged(Table.PK) from broken
+
+
+class Directory:
+    """Look-ups by address over one engine. Raises `StoreUnavailable` and `Damaged`."""
+
+    def __init__(self, engine: Engine, secrets: ServerSecrets) -> None:
+        self._engine = engine
+        self._secrets = secrets
+
+    async def find(self, address: Address) -> Target | None:
+        """Whose address this is; aliases and ``+tag`` are resolved. Disabled accounts are found too."""
+        return await self._engine.read(lambda txn: account_rows.find_address(txn, address))
+
+    async def owns(self, user_id: UserId, address: Address) -> bool:
+        """Whether the user may send as ``address``: his own, an alias of his, or either with a tag."""
+        target = await self.find(address)
+        return target is not None and target.user_id == user_id
+
+    async def recipient(self, address: Address) -> RecipientFacts | None:
+        """What RCPT and delivery need, from one consistent read; None when nobody has the address."""
+        secrets = self._secrets
+
+        def work(txn: ReadTxn) -> RecipientFacts | None:
+            target = account_rows.find_address(txn, address)
+            if target is None:
+                return None
+            account = account_rows.read_account(txn, secrets, target.user_id)
+            if account is None:
+                raise Damaged("an address without an account")
+            use = ownership.read_use(txn, secrets, target.user_id)
+            return RecipientFacts(
+                target.user_id,
+                account.address,
+                account.state,
+                account.role,
+                account.sent_copies,
+                None if account.octets_limit is None else account.octets_limit - use.octets,
+                None if account.messages_limit is None else account.messages_limit - use.messages,
+                read_public_key(txn, secrets, target.user_id),
+            )
+
+        return await self._engine.read(work)
+
+    async def first_member(self) -> str | None:
+        """The main address of the member who came first: the default of ``postmaster``."""
+
+        def work(txn: ReadTxn) -> str | None:
+            members = [
+                (account.created, account.address)
+                for _, account in account_rows.all_accounts(txn, self._secrets)
+                if account.role is Role.MEMBER and account.state is State.ACTIVE
+            ]
+            return min(members)[1] if members else None
+
+        return await self._engine.scan(work)
