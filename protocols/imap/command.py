@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from certmaild.protocols.errors import GrammarError
+
 
 class LiteralStream(Protocol):
     """The message literals of an APPEND, taken in as they arrive (RFC 9051 section 6.3.12, RFC 3502).
@@ -51,7 +53,7 @@ class Command:
         """Whether it is the ``UID`` form of the command."""
         return self.name.startswith(b"UID ")
 
-    @property
-    def has_arguments(self) -> bool:
-        """Whether anything stands behind the name."""
-        return self.arguments != (b"",)
+    def no_arguments(self) -> None:
+        """Raises `GrammarError` when anything stands behind the name (a space there is forgiven)."""
+        if self.arguments not in ((b"",), (b" ",)):
+            raise GrammarError("no arguments expected")

@@ -98,7 +98,6 @@ class Context:
     def logged_in(self, login: Login, mailbox: OpenMailbox) -> None:
         """The session belongs to this user from now on."""
         self.login, self._mailbox = login, mailbox
-        self.wire.watch_mailbox()
 
     def enable_condstore(self) -> None:
         """Any use of CONDSTORE enables it, and tells HIGHESTMODSEQ once (RFC 7162 section 3.1)."""
@@ -123,6 +122,10 @@ class Context:
     def untagged(self, line: bytes) -> None:
         """Send ``* line``; the CRLF is added."""
         self.wire.write(b"* " + line + b"\r\n")
+
+    def separate(self) -> None:
+        """Called between the data of two messages, so that COMPRESS never mixes them (KEYS section 8: no oracle)."""
+        self.wire.separate()
 
     async def flush(self) -> None:
         """Back-pressure: wait until more may be written. Raises `ConnectionGone`."""

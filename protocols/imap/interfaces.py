@@ -1,16 +1,21 @@
 """What a command needs from its connection."""
 
+from enum import Enum
 from typing import Protocol
 
 from certmaild.protocols.interfaces import Login
 
 
+class Woken(Enum):
+    """Why `Wire.wait` came back."""
+
+    INPUT = "the client sent something"
+    CHANGE = "the mailbox changed"
+    TIME = "the time has passed"
+
+
 class Wire(Protocol):
     """The connection of one session, as commands see it."""
-
-    @property
-    def peer(self) -> str:
-        """The client's IP address."""
 
     @property
     def compressing(self) -> bool:
@@ -19,20 +24,20 @@ class Wire(Protocol):
     def write(self, data: bytes) -> None:
         """Send octets in order; never blocks (see `flush`)."""
 
+    def separate(self) -> None:
+        """What follows shares no compression context with what went before: called between two messages."""
+
     async def flush(self) -> None:
         """Wait until the client has read enough for more to be written. Raises `ConnectionGone`."""
 
     async def read_line(self, limit: int) -> bytes:
         """The next line without CRLF. Raises `ConnectionGone`, and `Bye` above ``limit`` octets."""
 
-    async def changed(self, timeout_s: float) -> bool:
-        """Wait for the mailbox to change, a line to come, or the time to pass; whether a line has come."""
-
-    def watch_mailbox(self) -> None:
-        """Begin to note changes of the mailbox that was opened, for `changed` and for a revoked login."""
+    async def wait(self, timeout_s: float) -> Woken:
+        """Wait for input, a change of the mailbox or the time. Raises `ConnectionGone`, and `Bye` on shut-down."""
 
     async def log_in(self, username: bytes, password: bytes) -> Login:
-        """Prove a user; raises as `Gatekeeper.log_in` does."""
+        """Prove a user and open the session to him; raises as `Gatekeeper.log_in` and `open_mailbox` do."""
 
     def compress(self) -> None:
         """From the next octet on both directions are deflated (RFC 4978)."""

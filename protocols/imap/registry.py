@@ -7,6 +7,28 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from certmaild.protocols.imap.command import Command
+from certmaild.protocols.imap.commands import (
+    authenticate,
+    capability,
+    close,
+    compress,
+    create,
+    delete,
+    enable,
+    id,
+    idle,
+    list,
+    login,
+    logout,
+    lsub,
+    namespace,
+    noop,
+    quota,
+    rename,
+    select,
+    status,
+    subscribe,
+)
 from certmaild.protocols.imap.context import Context, Sync
 from certmaild.protocols.imap.session import State
 
@@ -25,4 +47,33 @@ class Spec:
     sync: Sync = Sync.ALL
 
 
-COMMANDS: dict[bytes, Spec] = {}
+COMMANDS: dict[bytes, Spec] = {
+    b"CAPABILITY": Spec(capability.run, ANY),
+    b"NOOP": Spec(noop.run, ANY),
+    b"LOGOUT": Spec(logout.run, ANY, Sync.NONE),
+    b"ID": Spec(id.run, ANY),
+    b"LOGIN": Spec(login.run, BEFORE_LOGIN),
+    b"AUTHENTICATE": Spec(authenticate.run, BEFORE_LOGIN),
+    b"ENABLE": Spec(enable.run, AFTER_LOGIN),
+    b"NAMESPACE": Spec(namespace.run, AFTER_LOGIN),
+    b"COMPRESS": Spec(compress.run, AFTER_LOGIN, Sync.NONE),
+    b"IDLE": Spec(idle.run, AFTER_LOGIN),
+    b"LIST": Spec(list.run, AFTER_LOGIN),
+    b"XLIST": Spec(list.run_xlist, AFTER_LOGIN),
+    b"LSUB": Spec(lsub.run, AFTER_LOGIN),
+    b"CREATE": Spec(create.run, AFTER_LOGIN),
+    b"DELETE": Spec(delete.run, AFTER_LOGIN),
+    b"RENAME": Spec(rename.run, AFTER_LOGIN),
+    b"SUBSCRIBE": Spec(subscribe.run, AFTER_LOGIN),
+    b"UNSUBSCRIBE": Spec(subscribe.run_unsubscribe, AFTER_LOGIN),
+    b"STATUS": Spec(status.run, AFTER_LOGIN),
+    b"SELECT": Spec(select.run, AFTER_LOGIN, Sync.NONE),
+    b"EXAMINE": Spec(select.run_examine, AFTER_LOGIN, Sync.NONE),
+    b"GETQUOTA": Spec(quota.run_get, AFTER_LOGIN),
+    b"GETQUOTAROOT": Spec(quota.run_root, AFTER_LOGIN),
+    b"SETQUOTA": Spec(quota.run_set, AFTER_LOGIN),
+    b"CHECK": Spec(noop.run, SELECTED),
+    b"CLOSE": Spec(close.run, SELECTED),
+    b"UNSELECT": Spec(close.run_unselect, SELECTED),
+}
+"""By name in capitals, ``UID`` forms with their prefix."""

@@ -372,21 +372,22 @@ class Session:
         self._mode = _Mode.STREAM_LITERAL
         return b"+ OK\r\n" if offered.synchronizing else b""
 
-    def refuse_literal(self) -> bool:
-        """Do without the announced literal; whether its octets come all the same (it was not synchronizing).
-
-        If not, the command ends here. If so, read on until a `TextBehind` without a literal.
-        """
+    def refuse_literal(self) -> None:
+        """Do without the announced literal. A synchronizing one ends the command here; the other comes all the same."""
         offered = self._take_offer()
         self._remaining = offered.size
         self._mode = _Mode.LINE if offered.synchronizing else _Mode.STREAM_LITERAL
-        return not offered.synchronizing
 
     def _take_offer(self) -> LiteralStarted:
         offered, self._offered = self._offered, None
         if offered is None:
             raise StateError("no literal is announced")
         return offered
+
+    @property
+    def has_offer(self) -> bool:
+        """Whether an announced literal waits for `accept_literal` or `refuse_literal`."""
+        return self._offered is not None
 
     @property
     def streaming(self) -> bool:

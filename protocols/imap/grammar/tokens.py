@@ -18,6 +18,7 @@ _ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 _ASTRING = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\]+')
 _LIST_MAILBOX = re.compile(rb'[^\x00-\x20\x7f-\xff(){"\\]+')
 _TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]+')
+_WORD = re.compile(rb"[A-Za-z0-9.]+")
 _DIGITS = re.compile(rb"[0-9]{1,20}")
 _SEQUENCE = re.compile(rb"[0-9:*,]+|\$")
 _PLAIN = re.compile(rb'[^\x00\r\n"\\]*')
@@ -101,6 +102,10 @@ class Cursor:
     def keyword(self) -> bytes:
         """An atom that is a word of the protocol, in capitals."""
         return self._take(_ATOM).upper()
+
+    def word(self) -> bytes:
+        """Letters, digits and dots, in capitals: the name of a FETCH item up to its bracket."""
+        return self._take(_WORD).upper()
 
     def tag(self) -> bytes:
         """``tag``."""

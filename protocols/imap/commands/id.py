@@ -1,0 +1,35 @@
+"""ID (RFC 2971)."""
+
+from certmaild.protocols.imap.command import Command
+from certmaild.protocols.imap.context import Context
+from certmaild.protocols.imap.errors import Bad
+from certmaild.protocols.imap.grammar.tokens import Cursor
+
+MAX_FIELDS = 30
+MAX_FIELD = 30
+MAX_VALUE = 1024
+
+
+async def run(context: Context, command: Command) -> None:
+    """Keep what the client says of itself, and say the product's name; version and host are nobody's business."""
+    cursor = Cursor(command.arguments)
+    context.client_id = parse(cursor)
+    cursor.end()
+    context.untagged(b'ID ("name" "certmaild")')
+    await context.ok(command)
+
+
+def parse(cursor: Cursor) -> tuple[tuple[str, str], ...]:
+    """Pairs of field and value in the order given; values that are NIL are empty."""
+    if cursor.skip_word(b"NIL"):
+        return ()
+
+    def pair() -> tuple[str, str]:
+        field = cursor.string()
+        cursor.space()
+        value = cursor.nstring() or b""
+        if len(field) > MAX_FIELD or len(value) > MAX_VALUE:
+            raise Bad(b"Longer than ID allows.")
+        return field.decode("utf-8", "replace"), value.decode("utf-8", "replace")
+
+    return tuple(cursor.items(pair, empty=True, largest=MAX_FIELDS))
