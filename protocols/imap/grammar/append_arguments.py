@@ -7,19 +7,21 @@ from certmaild.protocols.imap.grammar.datetimes import parse_date_time
 from certmaild.protocols.imap.grammar.flags import parse_flag_list
 from certmaild.protocols.imap.grammar.tokens import Cursor
 
+NO_FLAGS = Flags()
+
 
 @dataclass(frozen=True, slots=True)
 class AppendOptions:
     """Flags and date of one message; ``utf8``: its literal stands in ``UTF8 (...)``."""
 
-    flags: Flags = Flags()
+    flags: Flags = NO_FLAGS
     internal_date: int | None = None
     utf8: bool = False
 
 
 def parse_append_options(cursor: Cursor) -> AppendOptions:
     """``[SP flag-list] [SP date-time] SP ["UTF8" SP "("]``, to the end of the text before the literal."""
-    flags = Flags()
+    flags = NO_FLAGS
     internal_date = None
     cursor.space()
     if cursor.peek() == b"(":

@@ -190,13 +190,12 @@ class _Keys:
                 raise GrammarError("search too long")
             key: SearchKey | None = self._leaf()
             while key is not None:
-                frame = stack[-1]
-                frame.keys.append(key)
-                key = self._closes(frame)
+                stack[-1].keys.append(key)
+                key = self._closes(stack[-1])
                 if key is not None:
                     stack.pop()
-                if not stack:
-                    return key if key is not None else All()
+                    if not stack:
+                        return key
             cursor.space()
 
     def _opens(self) -> bytes:
