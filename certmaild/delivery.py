@@ -1,0 +1,325 @@
+"""Takes messages from SMTP and files them for all their recipients at once (DESIGN section 3, KEYS section 6).
+
+Content goes, piece by piece, through the header edit into the blob writer and the MIME scanner. At its end one card is
+sealed for each recipient and everything is committed in one transaction; only then is the message accepted.
+"""
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.arrivals import Recipient, SealedArrival, seal_all, write_arrivals
+from certmaild.mailbox.blobs import BlobWriter, StoredBlob
+from certmaild.mailbox.cards import Facts, encode_card, facts_of
+from certmaild.mailbox.directory import Directory
+from certmaild.mailbox.errors import AddressError, StoreFull, StoreUnavailable
+from certmaild.mailbox.interfaces import Engine, WriteTxn
+from certmaild.mailbox.layout_accounts import SentCopies
+from certmaild.mailbox.mime import Scan, Scanner
+from certmaild.mailbox.values import SpecialUse, SystemFlag
+from certmaild.protocols.interfaces import Login
+from certmaild.protocols.limits import Limits
+from certmaild.protocols.smtp.errors import Refusal, too_much_unfinished
+from certmaild.protocols.smtp.grammar import MailArguments, Path
+from certmaild.protocols.smtp.interfaces import Hop
+from certmaild.routing import Refuse, Router, Sealed
+from certmaild.trace import (
+    MAX_RECEIVED,
+    HeaderCollector,
+    HeaderFacts,
+    format_date,
+    format_prefix,
+    format_received,
+    parse_authors,
+    read_header,
+)
+
+log = Logger()
+
+InThread = Callable[[Callable[[], list[SealedArrival]]], Awaitable[list[SealedArrival]]]
+"""Runs sealing for many recipients off the reactor's thread (``deferToThreadPool``)."""
+
+NOT_YOURS = Refusal(550, "5.7.1", "Sender address is not yours")
+NO_ROOM = Refusal(452, "4.3.1", "Not enough storage, please try again later")
+BUSY = Refusal(451, "4.3.0", "Storage not available, please try again later")
+LOOP = Refusal(554, "5.4.6", "Too many Received fields, the message goes in circles")
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """What delivery takes from the configuration."""
+
+    hostname: str
+    """In Received, and our authserv-id (RFC 8601)."""
+    limits: Limits = Limits()
+    padding: bool = True
+    """Padme padding of frames (KEYS section 8)."""
+
+
+class Unfinished:
+    """Octets of messages not yet committed, each address's and all (PROTOCOLS section 6)."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._by_peer: dict[str, int] = {}
+        self.total = 0
+
+    def take(self, peer: str | None, octets: int) -> None:
+        """Count more; raises `Refusal` 452 past a limit. ``peer`` None: a proven sender, who counts in all only."""
+        total = self.total + octets
+        if total > self._limits.unfinished:
+            raise too_much_unfinished()
+        if peer is not None:
+            held = self._by_peer.get(peer, 0) + octets
+            if held > self._limits.unfinished_per_address:
+                raise too_much_unfinished()
+            self._by_peer[peer] = held
+        self.total = total
+
+    def give_back(self, peer: str | None, octets: int) -> None:
+        """Count less."""
+        self.total -= octets
+        if peer is not None and octets:
+            left = self._by_peer.get(peer, 0) - octets
+            if left > 0:
+                self._by_peer[peer] = left
+            else:
+                self._by_peer.pop(peer, None)
+
+
+class Delivery:
+    """Reception of mail into the store: what `certmaild.protocols.smtp.interfaces.Reception` asks."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        secrets: ServerSecrets,
+        directory: Directory,
+        router: Router,
+        settings: DeliverySettings,
+        *,
+        seconds: Callable[[], float],
+        in_thread: InThread,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.engine = engine
+        self.secrets = secrets
+        self.directory = directory
+        self.router = router
+        self.settings = settings
+        self.seconds = seconds
+        self.in_thread = in_thread
+        self.random = random
+        self.unfinished = Unfinished(settings.limits)
+
+    async def begin(self, hop: Hop, mail: MailArguments) -> "MailTransaction":
+        """A transaction; raises `Refusal` 452 4.3.1 without room, 550 5.7.1 for a sender that is not one's own."""
+        if self.engine.free_octets() <= mail.size:
+            raise NO_ROOM
+        if hop.login is not None and mail.reverse_path.local and not await self.owns(hop.login, str(mail.reverse_path)):
+            raise NOT_YOURS
+        return MailTransaction(self, hop, mail)
+
+    async def owns(self, login: Login, text: str) -> bool:
+        """Whether an address is the account's own: its main one, an alias, either with a ``+tag``."""
+        try:
+            address = canonical(text)
+        except AddressError:
+            return False
+        return await self.directory.owns(login.user_id, address)
+
+
+class MailTransaction:
+    """One message on its way in."""
+
+    def __init__(self, delivery: Delivery, hop: Hop, mail: MailArguments) -> None:
+        self._delivery = delivery
+        self._hop = hop
+        self._mail = mail
+        self._counted_peer = None if hop.login is not None else hop.peer
+        self._counted = 0
+        self._routes: dict[bytes, Sealed] = {}
+        self.queue_id = delivery.random(6).hex()
+        self._blob: BlobWriter | None = None
+        self._scanner: Scanner | None = None
+        self._header: HeaderCollector | None = None
+        self._facts: HeaderFacts | None = None
+        self._has_ended = False
+
+    async def add_recipient(self, path: Path) -> None:
+        """Take one more; who is named twice, also by an alias, gets one copy."""
+        route = await self._delivery.router.route(
+            path, is_submission=self._hop.login is not None, declared_size=self._mail.size
+        )
+        if isinstance(route, Refuse):
+            raise route.refusal
+        if not isinstance(route, Sealed):
+            raise Refusal(550, "5.7.1", "No route to this recipient")
+        self._routes.setdefault(route.recipient.user_id, route)
+
+    def write(self, content: bytes) -> Awaitable[None] | None:
+        """Pass content on through the header edit."""
+        self._delivery.unfinished.take(self._counted_peer, len(content))
+        self._counted += len(content)
+        blob, scanner, header = self._open()
+        content = header.feed(content)
+        if not content:
+            return None
+        scanner.feed(content)
+        try:
+            pause = blob.write(content)
+        except StoreUnavailable as error:
+            raise refusal_for(error) from error
+        return None if pause is None else _answerable(pause)
+
+    async def finish(self) -> str:
+        """Seal for every recipient, commit, and give the queue id."""
+        blob, scanner, header = self._open()
+        rest = header.finish()
+        if rest:
+            scanner.feed(rest)
+        try:
+            if rest and (pause := blob.write(rest)) is not None:
+                await pause
+            await self._check_authors()
+            stored = await blob.finish()
+        except StoreUnavailable as error:
+            raise refusal_for(error) from error
+        facts = facts_of(scanner.finish())
+        stored = stored.with_facts(facts.frame)
+        try:
+            await self._file(stored, facts)
+        except BaseException as error:
+            _let_run(stored.forget(self._delivery.engine))
+            if isinstance(error, StoreUnavailable):
+                raise refusal_for(error) from error
+            raise
+        finally:
+            self._end()
+        return self.queue_id
+
+    def abort(self) -> None:
+        """Drop it; what was staged goes to the collector."""
+        self._end()
+        blob, self._blob = self._blob, None
+        if blob is not None:
+            _let_run(blob.abort())
+
+    def _open(self) -> tuple[BlobWriter, Scanner, HeaderCollector]:
+        if self._has_ended:
+            raise BUSY
+        if self._blob is None or self._scanner is None or self._header is None:
+            delivery = self._delivery
+            limits = delivery.settings.limits
+            self._blob = BlobWriter(
+                delivery.engine, delivery.seconds, padding=delivery.settings.padding, random=delivery.random
+            )
+            self._scanner = Scanner(
+                max_parts=limits.mime_parts, max_depth=limits.mime_depth, max_header=limits.header_block
+            )
+            self._header = HeaderCollector(self._edit, limit=limits.header_block)
+        return self._blob, self._scanner, self._header
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self._delivery.unfinished.give_back(self._counted_peer, self._counted)
+        self._counted = 0
+
+    def _edit(self, header: bytes) -> bytes:
+        """The header as it is stored, the same for every recipient."""
+        settings = self._delivery.settings
+        facts = self._facts = read_header(header, authserv_id=settings.hostname.encode())
+        if facts.received > MAX_RECEIVED:
+            raise LOOP
+        if self._hop.login is None:
+            return facts.header
+        missing = b""
+        if not facts.has_date:
+            missing += b"Date: " + format_date(self._delivery.seconds()) + b"\r\n"
+        if not facts.has_message_id:
+            name = self._delivery.random(16).hex()
+            missing += f"Message-ID: <{name}@{settings.hostname}>\r\n".encode()
+        return missing + facts.header
+
+    async def _check_authors(self) -> None:
+        """On submission every From and Sender is one's own (PROTOCOLS section 7)."""
+        login, facts = self._hop.login, self._facts
+        if login is None or facts is None:
+            return
+        seen: set[str] = set()
+        for value in facts.authors:
+            for author in parse_authors(value):
+                if author not in seen and not await self._delivery.owns(login, author):
+                    raise Refusal(550, "5.7.1", "From or Sender is not your address")
+                seen.add(author)
+
+    async def _file(self, blob: StoredBlob, facts: Facts) -> None:
+        delivery = self._delivery
+        now = delivery.seconds()
+        recipients = self._cards(blob, facts, now)
+        if self._hop.login is not None:
+            recipients += await self._sent_copy(self._hop.login, blob, facts, int(now))
+        sealed = await seal_all(recipients, delivery.in_thread)
+        secrets = delivery.secrets
+
+        def work(txn: WriteTxn) -> None:
+            write_arrivals(txn, secrets, blob, sealed)
+
+        await delivery.engine.write(work, grows=True)
+
+    def _cards(self, blob: StoredBlob, facts: Facts, now: float) -> list[Recipient]:
+        reverse_path = str(self._mail.reverse_path)
+        received = format_received(
+            self._hop,
+            hostname=self._delivery.settings.hostname,
+            queue_id=self.queue_id,
+            utf8=self._mail.utf8,
+        )
+        date = format_date(now)
+        recipients = []
+        for route in self._routes.values():
+            to = route.address.wire
+            prefix = format_prefix(reverse_path, to, received, date)
+            card = encode_card(
+                blob,
+                facts,
+                internal_date=int(now),
+                prefix=prefix,
+                reverse_path=reverse_path.encode(),
+                original_recipient=to.encode(),
+            )
+            recipients.append(
+                Recipient(route.recipient.user_id, route.recipient.public_key, card, blob.size + len(prefix))
+            )
+        return recipients
+
+    async def _sent_copy(self, login: Login, blob: StoredBlob, facts: Facts, now: int) -> Sequence[Recipient]:
+        """The sender's own copy, where the server keeps it (``sent = "server"``)."""
+        sender = await self._delivery.directory.recipient(canonical(login.address))
+        if sender is None or sender.sent_copies is not SentCopies.SERVER:
+            return ()
+        card = encode_card(blob, facts, internal_date=now, special_use=SpecialUse.SENT, flags=SystemFlag.SEEN)
+        return (Recipient(sender.user_id, sender.public_key, card, blob.size),)
+
+
+def refusal_for(error: StoreUnavailable) -> Refusal:
+    """How SMTP says what the store could not do."""
+    return NO_ROOM if isinstance(error, StoreFull) else BUSY
+
+
+async def _answerable(pause: Awaitable[None]) -> None:
+    try:
+        await pause
+    except StoreUnavailable as error:
+        raise refusal_for(error) from error
+
+
+def _let_run(work: Awaitable[None] | None) -> None:
+    """Let clean-up run by itself; what it leaves behind the collector finds."""
+    if work is not None:
+        Deferred.fromCoroutine(_answerable(work)).addErrback(lambda failure: log.failure("clean-up", failure))
