@@ -36,6 +36,8 @@ POLL_S = 0.25
 GROUP_WRITES = 512
 GROUP_OCTETS = 32 * 1024 * 1024
 """A group is committed when it has so many writes or wrote so much; the rest waits for the next."""
+_COMMIT_OVERHEAD = 1024 * 1024
+"""Pages of the trees that a commit writes beside the values."""
 _READER_CHECK_S = 60
 _FORMAT = b"format"
 
@@ -398,6 +400,9 @@ class LmdbEngine:
             if self._ring is not None:
                 self._ring.forget(number)
             log.error("commit failed: {error}", error=str(error))
+            if not _is_full(error) and self._disk_octets() < writes.octets + _COMMIT_OVERHEAD:
+                # A write cut short by a full disk reaches us as EIO.
+                error = OSError(errno.ENOSPC, str(error))
             growing = [write for write in group if write.grows and not write.failed]
             if _is_full(error) and growing:
                 _fail_all(growing, error)
@@ -422,14 +427,17 @@ class LmdbEngine:
 
     def free_octets(self) -> int:
         """See `Engine.free_octets`. Some 20 us."""
-        disk = os.statvfs(self._directory)
         used = 0
         with self._env.begin() as txn:
             for db in self._dbs.values():
                 stat = txn.stat(db)
                 used += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         reusable = max(self._env.info()["last_pgno"] + 1 - used, 0) * self._page_octets
-        return int(disk.f_bavail * disk.f_frsize + reusable - self._floor)
+        return self._disk_octets() + reusable - self._floor
+
+    def _disk_octets(self) -> int:
+        disk = os.statvfs(self._directory)
+        return disk.f_bavail * disk.f_frsize
 
     def close(self) -> Deferred[None]:
         """See `Engine.close`."""

@@ -1,0 +1,337 @@
+"""Group commit, other processes, kill -9 and a full disk: what LMDB alone can show."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from support import ClearSealer, lmdb_engine, reactor, run, start
+
+from certmaild.mailbox.changes import Change, ChangeKind
+from certmaild.mailbox.engine_lmdb import GROUP_WRITES, LmdbEngine
+from certmaild.mailbox.errors import StoreFull, StoreUnavailable
+from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.layout import RING_ROW_CHANGES, RING_ROWS, Table, ring_key
+
+USER = UserId(b"u" * 16)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LmdbEngine]:
+    engine = lmdb_engine(tmp_path)
+    yield engine
+    run(engine.close())
+
+
+def put(key: bytes, value: bytes = b"v") -> Callable[[Any], None]:
+    return lambda txn: txn.put(Table.USE, key, value)
+
+
+def refuse_after_writing(txn: Any) -> None:
+    txn.put(Table.USE, b"refused", b"v")
+    raise KeyError("after")
+
+
+def refuse_before_writing(txn: Any) -> None:
+    raise KeyError("before")
+
+
+def together(engine: LmdbEngine, works: list[Callable[[Any], Any]]) -> tuple[list[Any], int]:
+    """Run writes as one group: their outcomes, and how many transactions were committed for them."""
+    entered, go = Event(), Event()
+
+    def hold_up(txn: Any) -> None:
+        entered.set()
+        assert go.wait(30)
+
+    first = start(engine.write(hold_up))
+    assert entered.wait(30)
+    waiting = [start(engine.write(work)) for work in works]
+    before = engine._env.info()["last_txnid"]
+    go.set()
+    run(first)
+    outcomes: list[Any] = []
+    for deferred in waiting:
+        deferred.addErrback(lambda failure: failure.value)
+        outcomes.append(run(deferred))
+    return outcomes, engine._env.info()["last_txnid"] - before
+
+
+def test_files_are_private(engine: LmdbEngine, tmp_path: Path) -> None:
+    assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+    for file in (tmp_path / "store").iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_what_waits_is_committed_once(engine: LmdbEngine) -> None:
+    outcomes, commits = together(engine, [put(b"%d" % n) for n in range(50)])
+    assert outcomes == [None] * 50
+    assert commits == 1
+
+
+def test_a_group_has_a_limit(engine: LmdbEngine) -> None:
+    _, commits = together(engine, [put(b"%d" % n) for n in range(GROUP_WRITES + 1)])
+    assert commits == 2
+
+
+def test_a_large_group_is_committed_in_parts(engine: LmdbEngine) -> None:
+    _, commits = together(engine, [put(b"%d" % n, bytes(20 << 20)) for n in range(4)])
+    assert commits == 2
+
+
+def test_a_refusal_before_writing_fails_alone(engine: LmdbEngine) -> None:
+    runs: list[int] = []
+
+    def counted(txn: Any) -> None:
+        runs.append(1)
+        txn.put(Table.USE, b"a", b"v")
+
+    outcomes, commits = together(engine, [counted, refuse_before_writing, put(b"b")])
+    assert [type(outcome) for outcome in outcomes] == [type(None), KeyError, type(None)]
+    assert (len(runs), commits) == (1, 1)
+
+
+def test_a_refusal_after_writing_leaves_nothing_and_the_others_run_again(engine: LmdbEngine) -> None:
+    runs: list[int] = []
+
+    def counted(txn: Any) -> int:
+        runs.append(1)
+        txn.put(Table.USE, b"a", b"v")
+        return len(runs)
+
+    works = [counted, refuse_before_writing, refuse_after_writing, put(b"b"), refuse_after_writing, put(b"c")]
+    outcomes, commits = together(engine, works)
+    assert [type(outcome) for outcome in outcomes] == [int, KeyError, KeyError, type(None), KeyError, type(None)]
+    assert outcomes[0] == 3
+    assert commits == 1
+    assert run(engine.read(lambda txn: [key for key, _ in txn.scan(Table.USE, b"")])) == [b"a", b"b", b"c"]
+
+
+def test_watchers_hear_a_change_once_though_the_group_ran_twice(engine: LmdbEngine) -> None:
+    heard: list[Change] = []
+    engine.hub.watch(USER, heard.append)
+
+    def announcing(txn: Any) -> None:
+        txn.put(Table.USE, b"a", b"v")
+        txn.announce(Change(ChangeKind.ARRIVAL, USER))
+
+    together(engine, [announcing, refuse_after_writing])
+    assert heard == [Change(ChangeKind.ARRIVAL, USER)]
+
+
+def test_a_too_long_key_fails_alone_and_the_engine_goes_on(engine: LmdbEngine) -> None:
+    outcomes, _ = together(engine, [put(b"k" * 600), put(b"a")])
+    assert isinstance(outcomes[0], StoreUnavailable)
+    assert outcomes[1] is None
+
+
+def test_a_full_map_is_a_full_store(tmp_path: Path) -> None:
+    engine = lmdb_engine(tmp_path, map_octets=1 << 20)
+    outcomes, _ = together(engine, [put(b"small"), put(b"large", bytes(2 << 20)), put(b"also small")])
+    assert outcomes[0] is None
+    assert isinstance(outcomes[1], StoreFull)
+    assert outcomes[2] is None
+    run(engine.close())
+
+
+def test_closing_finishes_what_is_queued(tmp_path: Path) -> None:
+    engine = lmdb_engine(tmp_path)
+    waiting = [start(engine.write(put(b"%d" % n))) for n in range(20)]
+    run(engine.close())
+    assert all(deferred.called for deferred in waiting)
+    engine = lmdb_engine(tmp_path)
+    assert len(run(engine.read(lambda txn: list(txn.scan(Table.USE, b""))))) == 20
+    run(engine.close())
+
+
+def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
+    engine = lmdb_engine(tmp_path)
+    run(engine.write(lambda txn: txn.put(Table.META, b"format", b"\0\0\0\7")))
+    run(engine.close())
+    with pytest.raises(StoreUnavailable, match="format"):
+        lmdb_engine(tmp_path)
+
+
+# Other processes.
+
+CHILD = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from pathlib import Path
+from support import lmdb_engine, run, start
+from certmaild.mailbox.changes import Change, ChangeKind
+from certmaild.mailbox.layout import Table
+engine = lmdb_engine(Path(sys.argv[1]))
+"""
+
+ANNOUNCE = """
+def work(txn):
+    txn.put(Table.USE, b"from child", b"v")
+    for n in range(int(sys.argv[2])):
+        txn.announce(Change(ChangeKind.ARRIVAL, n.to_bytes(16, "big") if n else b"u" * 16))
+run(engine.write(work))
+run(engine.close())
+"""
+
+WRITE_FOR_EVER = """
+acknowledged = []
+def answered(_, number):
+    acknowledged.append(number)
+number = 0
+while True:
+    waiting = []
+    for _ in range(7):
+        number += 1
+        key = number.to_bytes(8, "big")
+        work = lambda txn, key=key: (txn.put(Table.USE, key, key * 100), txn.put(Table.OWN, key, key))
+        waiting.append(start(engine.write(work)).addCallback(answered, number))
+    for deferred in waiting:
+        run(deferred)
+    sys.stdout.write("".join(f"{number}\\n" for number in acknowledged))
+    sys.stdout.flush()
+    acknowledged.clear()
+"""
+
+
+def child(code: str, *args: object) -> "subprocess.Popen[str]":
+    code = CHILD.format(root=str(ROOT), tests=str(ROOT / "tests")) + code
+    command = [sys.executable, "-P", "-c", code, *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests")
+
+
+def hear_child(engine: LmdbEngine, tmp_path: Path, changes: int) -> list[Change]:
+    heard: list[Change] = []
+    watch = engine.hub.watch(USER, heard.append)
+    with child(ANNOUNCE, tmp_path, changes) as process:
+        assert process.wait(60) == 0
+    reactor.advance(0.25)
+    watch.stop()
+    return heard
+
+
+def test_changes_of_another_process_are_heard(engine: LmdbEngine, tmp_path: Path) -> None:
+    engine.start()
+    assert hear_child(engine, tmp_path, 2) == [Change(ChangeKind.ARRIVAL, USER)]
+    assert hear_child(engine, tmp_path, 1) == [Change(ChangeKind.ARRIVAL, USER)]
+    reactor.advance(0.25)
+
+
+def test_own_changes_are_heard_once(engine: LmdbEngine) -> None:
+    engine.start()
+    heard: list[Change] = []
+    engine.hub.watch(USER, heard.append)
+    run(engine.write(lambda txn: (put(b"k")(txn), txn.announce(Change(ChangeKind.ARRIVAL, USER)))))
+    reactor.advance(1)
+    assert len(heard) == 1
+
+
+def test_too_many_changes_mean_look_at_everything(engine: LmdbEngine, tmp_path: Path) -> None:
+    engine.start()
+    heard = hear_child(engine, tmp_path, RING_ROW_CHANGES + 1)
+    assert heard == [Change(kind, USER) for kind in ChangeKind]
+
+
+def test_who_fell_behind_looks_at_everything(engine: LmdbEngine) -> None:
+    engine.start()
+    heard: list[Change] = []
+    engine.hub.watch(USER, heard.append)
+    number = 2 * RING_ROWS
+    row = ClearSealer().seal_row(Table.RING, ring_key(number), b"")
+    run(engine.write(lambda txn: txn.put(Table.RING, ring_key(number), row)))
+    reactor.advance(1)
+    assert heard == [Change(kind, USER) for kind in ChangeKind]
+
+
+def test_the_ring_is_bounded(engine: LmdbEngine) -> None:
+    row = ClearSealer().seal_row(Table.RING, ring_key(RING_ROWS), b"")
+    run(engine.write(lambda txn: [txn.put(Table.RING, ring_key(n), row) for n in range(1, RING_ROWS + 1)]))
+    for _ in range(3):
+        run(engine.write(lambda txn: (put(b"k")(txn), txn.announce(Change(ChangeKind.ARRIVAL, USER)))))
+    keys = run(engine.read(lambda txn: [key for key, _ in txn.scan(Table.RING, b"")]))
+    assert keys == [ring_key(n) for n in range(4, RING_ROWS + 4)]
+
+
+@pytest.mark.parametrize("lines", [1, 30, 200])
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, lines: int) -> None:
+    with child(WRITE_FOR_EVER, tmp_path) as process:
+        assert process.stdout is not None
+        acknowledged = [int(process.stdout.readline()) for _ in range(lines)]
+        os.kill(process.pid, signal.SIGKILL)
+        acknowledged += [int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+    engine = lmdb_engine(tmp_path)
+    rows = dict(run(engine.read(lambda txn: list(txn.scan(Table.USE, b"")))))
+    owns = dict(run(engine.read(lambda txn: list(txn.scan(Table.OWN, b"")))))
+    run(engine.close())
+    assert {number.to_bytes(8, "big") for number in acknowledged} <= set(rows)
+    assert rows == {key: key * 100 for key in owns}
+
+
+# A full disk.
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(mount)], capture_output=True)
+    if done.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_service_goes_on_after_a_full_disk(small_disk: Path) -> None:
+    engine = lmdb_engine(small_disk)
+    run(engine.write(put(b"kept")))
+    with pytest.raises(StoreFull):
+        for number in range(40):
+            run(engine.write(put(b"%d" % number, bytes(1 << 20))))
+    assert run(engine.read(lambda txn: txn.get(Table.USE, b"kept"))) == b"v"
+    subprocess.run(["mount", "-o", "remount,size=32m", str(small_disk)], check=True)
+    run(engine.write(put(b"again", bytes(1 << 20))))
+    assert run(engine.read(lambda txn: txn.get(Table.USE, b"again"))) == bytes(1 << 20)
+    run(engine.close())
+
+
+def test_below_the_floor_removing_has_room_and_gives_room(small_disk: Path) -> None:
+    engine = lmdb_engine(small_disk, floor_octets=4 << 20)
+    numbers = 0
+    with pytest.raises(StoreFull):
+        while True:
+            run(engine.write(put(b"%d" % numbers, bytes(1 << 20)), grows=True))
+            numbers += 1
+    assert 5 < numbers < 16
+    for number in range(numbers):
+        run(engine.write(lambda txn, number=number: txn.delete(Table.USE, b"%d" % number)))
+    assert engine.free_octets() > 8 << 20
+    run(engine.write(put(b"again", bytes(1 << 20)), grows=True))
+    run(engine.close())
+
+
+def test_a_full_disk_fails_what_grows_and_not_its_neighbours(small_disk: Path) -> None:
+    engine = lmdb_engine(small_disk)
+    entered, go = Event(), Event()
+
+    def hold_up(txn: Any) -> None:
+        entered.set()
+        assert go.wait(30)
+
+    first = start(engine.write(hold_up))
+    assert entered.wait(30)
+    small = start(engine.write(put(b"small")))
+    large = start(engine.write(put(b"large", bytes(24 << 20)), grows=True))
+    go.set()
+    run(first)
+    run(small)
+    with pytest.raises(StoreFull):
+        run(large)
+    run(engine.close())
