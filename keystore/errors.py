@@ -19,3 +19,15 @@ class PublicKeySwapped(KeystoreError):
 
 class SecretsMissing(KeystoreError):
     """A server secret is absent or not the one the store was made with; never made anew silently."""
+
+
+class SecretsExposed(SecretsMissing):
+    """A server secret can be read by others than its owner."""
+
+
+class PrimitiveUnfit(KeystoreError):
+    """The cryptographic library lacks a primitive or computes it wrongly; nothing may start."""
+
+
+class CertificateUnfit(KeystoreError):
+    """A certificate or key file cannot be used; the text is one sentence for the operator."""
