@@ -82,6 +82,11 @@ class SelectedView:
         return any(uid in part for part in self._recent)
 
     @property
+    def recent(self) -> tuple[range, ...]:
+        r"""Ranges of UIDs that are ``\\Recent`` for this session; they may span UIDs that do not exist."""
+        return tuple(self._recent)
+
+    @property
     def recent_count(self) -> int:
         """Messages of this view that are recent."""
         return sum(bisect_left(self.uids, part.stop) - bisect_left(self.uids, part.start) for part in self._recent)
