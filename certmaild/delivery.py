@@ -6,7 +6,7 @@ sealed for each recipient and everything is committed in one transaction; only t
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -20,7 +20,7 @@ from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.errors import AddressError, StoreFull, StoreUnavailable
 from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.mailbox.layout_accounts import SentCopies
-from certmaild.mailbox.mime import Scan, Scanner
+from certmaild.mailbox.mime import Scanner
 from certmaild.mailbox.values import SpecialUse, SystemFlag
 from certmaild.protocols.interfaces import Login
 from certmaild.protocols.limits import Limits
@@ -56,7 +56,7 @@ class DeliverySettings:
 
     hostname: str
     """In Received, and our authserv-id (RFC 8601)."""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     padding: bool = True
     """Padme padding of frames (KEYS section 8)."""
 

@@ -54,7 +54,8 @@ class HeaderCollector:
         held += content
         # A block without fields is a blank line at once.
         end = 0 if held.startswith(b"\r\n") else held.find(_END, max(before - 3, 0)) + 2
-        if (len(held) if end == 1 else end) > self._limit:
+        # Without an end the held CR may be the blank line's.
+        if (len(held) - 1 if end == 1 else end) > self._limit:
             raise Refusal(552, "5.3.4", "Header of the message is too large")
         if end == 1 or len(held) < 2:
             return b""

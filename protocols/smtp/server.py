@@ -41,6 +41,8 @@ HIGH_WATER = 256 * 1024
 """Octets received ahead of the session at which reading pauses."""
 CLOSE_TIME = 15
 """Seconds that a closing connection may take."""
+CHECK_TIME = 30
+"""Seconds between looks at the time at most: patience is shorter once content is expected."""
 MAX_LOGGED_RECIPIENTS = 50
 
 
@@ -152,14 +154,14 @@ class SmtpConnection(Protocol):
         self._last_input = factory.clock.seconds()
         if terrain.listener is not Listener.INBOUND:
             self._log_in_until = self._last_input + self._limits.time_to_log_in
+        self.transport.registerProducer(self, True)
         self._admission = factory.doorkeeper.admit(self._peer, host.port, self)
         if self._admission is None:
             if terrain.listener is not Listener.SUBMISSIONS:
                 self.transport.write(b"421 4.7.0 Too many connections\r\n")
             self._lose()
             return
-        self._timer = factory.clock.callLater(self._patience(), self._check_time)
-        self.transport.registerProducer(self, True)
+        self._check_time()
         if terrain.listener is not Listener.SUBMISSIONS:
             self._session = self._new_session()
             self._session.greet()
@@ -480,7 +482,8 @@ class SmtpConnection(Protocol):
         if self._log_in_until is not None:
             due = min(due, self._log_in_until)
         if due > now or self._is_working:
-            self._timer = self.factory.clock.callLater(max(due - now, 1.0), self._check_time)
+            wait = min(max(due - now, 1.0), CHECK_TIME)
+            self._timer = self.factory.clock.callLater(wait, self._check_time)
             return
         self._timer = None
         self.end(421, "4.4.2", "Timeout")
