@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from certmaild.keystore.errors import SealBroken
 from certmaild.keystore.users import PublicKey, seal_arrival
 from certmaild.mailbox import ownership
 from certmaild.mailbox.blobs import StoredBlob
 from certmaild.mailbox.changes import Change, ChangeKind
+from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import BlobId, Mid, UserId
 from certmaild.mailbox.interfaces import RowSealer, WriteTxn
 from certmaild.mailbox.layout import (
@@ -132,12 +134,21 @@ def queue_order(txn: WriteTxn, secrets: ArrivalSecrets, user_id: UserId, mid: Mi
 
 def _append(txn: WriteTxn, secrets: ArrivalSecrets, user_id: UserId, row: bytes, digest: bytes) -> None:
     """Put a row at the end of a user's queue and move its tail."""
-    value = txn.get(Table.TAIL, user_id)
-    tail = Tail() if value is None else decode_tail(secrets.open_row(Table.TAIL, user_id, value))
+    tail = _read_tail(txn, secrets, user_id)
     dtag = secrets.dtag(user_id, tail.next_seq, tail.dtag, digest)
     txn.put(Table.IN, arrival_key(user_id, tail.next_seq), row + dtag)
     after = encode_tail(Tail(tail.next_seq + 1, dtag))
     txn.put(Table.TAIL, user_id, secrets.seal_row(Table.TAIL, user_id, after))
+
+
+def _read_tail(txn: WriteTxn, secrets: RowSealer, user_id: UserId) -> Tail:
+    value = txn.get(Table.TAIL, user_id)
+    if value is None:
+        return Tail()
+    try:
+        return decode_tail(secrets.open_row(Table.TAIL, user_id, value))
+    except SealBroken as broken:
+        raise Damaged("tail") from broken
 
 
 def _own(txn: WriteTxn, secrets: ArrivalSecrets, arrival: SealedArrival, blob_id: BlobId) -> None:
