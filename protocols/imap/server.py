@@ -1,101 +1,45 @@
 """IMAP over a Twisted transport: one `ImapServer` per connection, commands as coroutines, one at a time."""
 
 from collections.abc import Callable
-from typing import Protocol as Port
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from certmaild.mailbox.changes import Change, ChangeKind, Watch
 from certmaild.protocols.imap.capability import capabilities
 from certmaild.protocols.imap.command import Command
-from certmaild.protocols.imap.compression import Deflation
 from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import INTERNAL_ERROR, Bad, Bye, ConnectionGone, No, failure_of
 from certmaild.protocols.imap.interfaces import Woken
+from certmaild.protocols.imap.line import Line
+from certmaild.protocols.imap.literals import Literals
 from certmaild.protocols.imap.registry import COMMANDS
 from certmaild.protocols.imap.session import (
-    NEED_DATA,
-    PAUSED,
     CommandReady,
     LiteralChunk,
     LiteralDone,
-    LiteralStarted,
     Move,
     Reply,
     Session,
     State,
     TextBehind,
 )
+from certmaild.protocols.imap.transport import Clock, Timer, Transport
 from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
 from certmaild.protocols.limits import Limits
 
 log = Logger()
 
-OUT_OCTETS = 16 * 1024
-"""Written responses are gathered up to so much (one TLS record)."""
 COMMANDS_IN_A_ROW = 16
 """After so many pipelined commands other connections get their turn."""
 CLOSING_S = 10.0
 """A client that does not take our close is cut off after this time."""
 REVOKED_S = 1.0
 """A session whose credential is revoked ends within this time, command in flight or not."""
-
-
-class Timer(Port):
-    """The part of IDelayedCall that is used."""
-
-    def active(self) -> bool:
-        """Whether it is still to come."""
-
-    def cancel(self) -> None:
-        """Let it not come."""
-
-
-class Clock(Port):
-    """The part of IReactorTime that is used."""
-
-    def seconds(self) -> float:
-        """Now."""
-
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object) -> Timer:
-        """Call after ``delay`` seconds."""
-
-
-class Connection(Port):
-    """The part of a Twisted TCP or TLS transport that is used."""
-
-    def getPeer(self) -> object:
-        """The client's address."""
-
-    def getHost(self) -> object:
-        """Ours."""
-
-    def write(self, data: bytes) -> None:
-        """Send."""
-
-    def loseConnection(self) -> None:
-        """Close when all is sent."""
-
-    def abortConnection(self) -> None:
-        """Close now."""
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Tell ``producer`` when to pause."""
-
-    def unregisterProducer(self) -> None:
-        """Tell it no more."""
-
-    def pauseProducing(self) -> None:
-        """Read no more."""
-
-    def resumeProducing(self) -> None:
-        """Read on."""
 
 
 class ImapFactory(Factory):
@@ -120,34 +64,29 @@ class ImapFactory(Factory):
 
     async def shut_down(self) -> None:
         """Say ``* BYE`` to every client once its command in flight is done; returns when all are gone."""
-        for connection in list(self.connections):
-            await connection.shut_down()
+        gone = [connection.shut_down() for connection in list(self.connections)]
+        for connection in gone:
+            await connection
 
 
-@implementer(IPushProducer)
 class ImapServer(Protocol):
     """One connection: feeds the session, runs its commands, keeps the times, and is their `Wire`."""
+
+    _line: Line
 
     def __init__(self, factory: ImapFactory, number: int) -> None:
         self._house = factory
         self._number = number
         self._clock = factory.clock
-        self.limits = factory.limits
+        self._limits = factory.limits
         self._session = Session(factory.limits)
         self._context = Context(self, self._session, factory.limits)
-        self._out: list[bytes] = []
-        self._out_octets = 0
-        self._deflation: Deflation | None = None
-        self._waiter: Deferred[None] | None = None
         self._gone: Deferred[None] | None = None
         self._admission: Admission | None = None
         self._watch: Watch | None = None
         self._timer: Timer | None = None
         self._bye: bytes | None = None
-        self._running = self._pumping = self._lost = self._closed = False
-        self._write_paused = self._read_paused = self._changed = False
-        self._on_client = self._idling = False
-        self._active_at = 0.0
+        self._running = self._pumping = self._changed = self._idling = False
         self._in_a_row = 0
         self._peer = ""
 
@@ -155,55 +94,42 @@ class ImapServer(Protocol):
 
     def connectionMade(self) -> None:
         """Admit, greet, and start the clock."""
-        transport = self._connection = cast(Connection, self.transport)
-        peer = transport.getPeer()
-        transport.registerProducer(self, True)
-        self._peer = str(getattr(peer, "host", ""))
-        port = int(getattr(transport.getHost(), "port", 0))
-        self._admission = self._house.doorkeeper.admit(self._peer, port, self)
+        transport = cast(Transport, self.transport)
+        self._line = Line(transport, self._session, self._clock)
+        self._peer = transport.getPeer().host
+        self._admission = self._house.doorkeeper.admit(self._peer, transport.getHost().port, self)
         if self._admission is None:
             self._say_bye(b"[LIMIT] Too many connections from your address.")
             return
         self._house.connections.add(self)
         for setting in ("setTcpNoDelay", "setTcpKeepAlive"):
-            getattr(transport, setting, lambda on: None)(True)
-        self._active_at = self._clock.seconds()
-        self._set_timer(self.limits.time_to_log_in, self._time_passed)
+            getattr(transport, setting, _ignore)(True)
+        self._set_timer(self._limits.time_to_log_in, self._time_passed)
         self._context.untagged(b"OK [CAPABILITY " + capabilities(self._context) + b"] IMAP server ready.")
-        self._send_out()
+        self._line.send_out()
 
     def dataReceived(self, data: bytes) -> None:
         """Octets from the client."""
-        if self._closed:
+        if self._line.closed:
             return
-        self._active_at = self._clock.seconds()
-        if self._deflation is None:
-            self._session.receive_data(data)
-        else:
-            self._deflation.receive(data)
-        if self._running:
-            if not self._wake() and not self._read_paused and self._wants_pause:
-                self._pause_reading()
-        else:
+        self._line.receive(data)
+        if not self._running:
             self._pump()
-
-    @property
-    def _wants_pause(self) -> bool:
-        return self._session.wants_pause or (self._deflation is not None and self._deflation.is_full)
+        elif not self._line.wake():
+            self._line.pause_if_full()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The client is gone: stop what waits for it, and let go of the mailbox when no command uses it any more."""
-        self._lost = self._closed = True
+        self._line.lost = self._line.closed = True
         self._house.connections.discard(self)
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._set_timer(None)
         if self._admission is not None:
             self._admission.leave()
         if self._watch is not None:
             self._watch.stop()
         if not self._running:
             self._let_go()
-        self._wake()
+        self._line.wake()
         if self._gone is not None:
             self._gone.callback(None)
 
@@ -217,118 +143,52 @@ class ImapServer(Protocol):
         """Give way to other connections."""
         self._say_bye(b"[UNAVAILABLE] The server is busy; try again later.")
 
-    async def shut_down(self) -> None:
-        """Say ``* BYE`` when the command in flight is done; returns when the connection is gone."""
-        if self._lost:
-            return
-        self._gone = self._gone or Deferred()
-        self._end_soon(b"The server is shutting down.")
-        await self._gone
+    def shut_down(self) -> "Deferred[None]":
+        """Say ``* BYE`` when the command in flight is done; fires when the connection is gone."""
+        if self._gone is None:
+            self._gone = Deferred()
+            self._end_soon(b"The server is shutting down.")
+        return self._gone
 
     def _end_soon(self, text: bytes) -> None:
         """End the session when the command in flight is done, at once in IDLE and between commands."""
         self._bye = self._bye or text
-        if self._running:
-            self._wake()
-        else:
+        if not self._running:
             self._say_bye(self._bye)
+        elif self._line.on_client:
+            self._line.wake()
 
     def _say_bye(self, text: bytes) -> None:
-        if not self._closed:
-            self.write(b"* BYE " + text + b"\r\n")
+        if not self._line.closed:
+            self._line.write(b"* BYE " + text + b"\r\n")
             self._close()
 
     def _close(self) -> None:
-        """Send what is written, then close."""
-        self._send_out()
-        self._closed = True
-        if not self._lost:
-            self._connection.unregisterProducer()
-            self._connection.loseConnection()
-            self._set_timer(CLOSING_S, self._abort_if_there)
-
-    def _abort(self) -> None:
-        """Close without a word: what was written may have ended within a literal."""
-        self._closed = True
-        self._out.clear()
-        if not self._lost:
-            self._connection.abortConnection()
-
-    # Back-pressure
-
-    def pauseProducing(self) -> None:
-        """The client reads more slowly than we write."""
-        self._write_paused = True
-
-    def resumeProducing(self) -> None:
-        """The client has read."""
-        self._write_paused = False
-        self._active_at = self._clock.seconds()
-        self._wake()
-
-    def stopProducing(self) -> None:
-        """The connection is about to be lost; `connectionLost` follows."""
-        self._write_paused = False
-
-    def _pause_reading(self) -> None:
-        self._read_paused = True
-        self._connection.pauseProducing()
-
-    def _resume_reading(self) -> None:
-        if self._read_paused and not self._lost:
-            self._read_paused = False
-            self._connection.resumeProducing()
-
-    def _refill(self) -> bool:
-        """More input for the session: from what waits to be inflated, else by reading on; whether there is some now."""
-        if self._deflation is not None:
-            clear = self._deflation.inflate()
-            if clear:
-                self._session.receive_data(clear)
-                return True
-        self._resume_reading()
-        return False
-
-    def _wake(self) -> bool:
-        """Let the command that waits look again; whether one waited."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is None:
-            return False
-        waiter.callback(None)
-        return True
-
-    async def _wait(self) -> None:
-        """Wait to be woken. Raises `ConnectionGone`."""
-        if not self._lost:
-            self._send_out()
-            self._waiter = Deferred()
-            self._on_client = True
-            await self._waiter
-            self._on_client = False
-        if self._lost:
-            raise ConnectionGone
+        """Send what is written, then close, by force if the client does not let us."""
+        self._line.close()
+        if not self._line.lost:
+            self._set_timer(CLOSING_S, self._line.abort)
 
     # Time
 
-    def _set_timer(self, seconds: float, call: Callable[[], None]) -> None:
+    def _set_timer(self, seconds: float | None, call: Callable[[], object] | None = None) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._timer = self._clock.callLater(seconds, call)
+        self._timer = None if seconds is None or call is None else self._clock.callLater(seconds, call)
 
     def _time_passed(self) -> None:
         """Log out who did not log in, or was silent for too long; not IDLE, nor commands that we keep waiting."""
-        now = self._clock.seconds()
         if self._session.before_login:
             self._say_bye(b"Too long without log-in.")
             return
-        limit = self.limits.imap_idle_time
-        if self._idling or (self._running and not self._on_client):
-            self._active_at = now
-        left = self._active_at + limit - now
+        now = self._clock.seconds()
+        if self._idling or (self._running and not self._line.on_client):
+            self._line.active_at = now
+        left = self._line.active_at + self._limits.imap_idle_time - now
         if left > 0:
             self._set_timer(left, self._time_passed)
         elif self._running:
-            self._abort()
+            self._line.abort()
         else:
             self._say_bye(b"Logged out for inactivity.")
 
@@ -341,12 +201,12 @@ class ImapServer(Protocol):
         self._pumping = True
         self._in_a_row = 0
         try:
-            while not self._running and not self._closed:
-                if self._in_a_row == COMMANDS_IN_A_ROW:
-                    self._clock.callLater(0, self._pump)
-                    break
+            while not self._running and not self._line.closed:
                 if self._bye is not None:
                     self._say_bye(self._bye)
+                elif self._in_a_row == COMMANDS_IN_A_ROW:
+                    self._clock.callLater(0, self._pump)
+                    break
                 elif not self._take_event():
                     break
         except Bye as bye:
@@ -356,14 +216,14 @@ class ImapServer(Protocol):
             self._say_bye(INTERNAL_ERROR)
         finally:
             self._pumping = False
-            self._send_out()
+            self._line.send_out()
 
     def _take_event(self) -> bool:
         """One event of the session; whether to go on."""
         event = self._session.next_event()
         match event:
             case Reply():
-                self.write(event.data)
+                self._line.write(event.data)
                 if event.close:
                     self._close()
             case CommandReady():
@@ -371,28 +231,27 @@ class ImapServer(Protocol):
                 self._running = True
                 Deferred.fromCoroutine(self._run(event)).addErrback(self._failed)
             case _:
-                return self._refill()
+                return self._line.refill()
         return True
 
     async def _run(self, ready: CommandReady) -> None:
         """Run one command to its tagged response, then go on."""
         command = ready.command
-        stream = _Literals(self, ready.literal) if ready.literal is not None else None
-        command.stream = stream
+        if ready.literal is not None:
+            command.stream = Literals(self, ready.literal, self._limits.message_size)
         try:
             await self._dispatch(command)
-            if stream is not None:
-                await self.drain()
+            await self._drain()
         except ConnectionGone:
-            if not self._closed:
-                self._abort()
+            if not self._line.closed:
+                self._line.abort()
         except Bye as bye:
             self._answer_bye(bye)
         except Exception as error:
             await self._answer_failure(command, error)
         self._running = False
         self._session.command_done()
-        if self._lost:
+        if self._line.lost:
             self._let_go()
         elif self._session.state is State.LOGOUT:
             self._close()
@@ -415,14 +274,14 @@ class ImapServer(Protocol):
             log.failure("{command} failed", session=self._number, command=command.name.decode("ascii"))
             failure = No(INTERNAL_ERROR, b"SERVERBUG")
         try:
-            await self.drain()
+            await self._drain()
         except ConnectionGone:
             return
         except Bye as bye:
             self._answer_bye(bye)
             return
         code = b"[" + failure.code + b"] " if failure.code else b""
-        self.write(command.tag + b" " + failure.status + b" " + code + failure.text + b"\r\n")
+        self._line.write(command.tag + b" " + failure.status + b" " + code + failure.text + b"\r\n")
         if failure.status == b"BAD" and self._session.count_bad_command():
             self._say_bye(b"Too many bad commands.")
 
@@ -434,75 +293,55 @@ class ImapServer(Protocol):
         """Not foreseen anywhere: this connection ends, no other is touched."""
         log.failure("session failed", failure=failure, session=self._number)
         self._running = False
-        self._abort()
+        self._line.abort()
         self._let_go()
 
     # Literals that are streamed
 
-    async def next_stream_event(self) -> LiteralChunk | LiteralDone | TextBehind:
+    async def next_piece(self) -> LiteralChunk | LiteralDone | TextBehind:
         """The next piece of the command that streams. Raises `ConnectionGone`, `Bye`."""
         while True:
             event = self._session.next_event()
             if isinstance(event, Reply):
-                self.write(event.data)
+                self._line.write(event.data)
                 self._close()
                 raise ConnectionGone
             if isinstance(event, LiteralChunk | LiteralDone | TextBehind):
                 return event
-            assert event is NEED_DATA or event is PAUSED
-            if not self._refill():
-                await self._wait()
+            if not self._line.refill():
+                await self._line.wait()
 
     def accept_literal(self) -> None:
         """Tell the client to send."""
-        self.write(self._session.accept_literal())
+        self._line.write(self._session.accept_literal())
 
-    async def drain(self) -> None:
+    async def _drain(self) -> None:
         """Pass over what the client still sends of a streamed command."""
         while self._session.streaming:
             if self._session.has_offer:
                 self._session.refuse_literal()
             else:
-                await self.next_stream_event()
+                await self.next_piece()
 
     # Wire: what commands use
 
     @property
     def compressing(self) -> bool:
         """Whether COMPRESS is on."""
-        return self._deflation is not None
+        return self._line.compressing
 
     def write(self, data: bytes) -> None:
-        """Send octets, gathered into records."""
-        if self._closed:
-            return
-        self._out.append(data)
-        self._out_octets += len(data)
-        if self._out_octets >= OUT_OCTETS:
-            self._send_out(end=False)
+        """Send octets."""
+        self._line.write(data)
 
     def separate(self) -> None:
         """Forget the compression context between two messages."""
-        if self._deflation is not None:
-            self._send_out()
-
-    def _send_out(self, *, end: bool = True) -> None:
-        if not self._out:
-            return
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
-        self._out_octets = 0
-        if self._deflation is not None:
-            data = self._deflation.deflate(data, end=end)
-        if data and not self._lost:
-            self._connection.write(data)
+        if self._line.compressing:
+            self._line.send_out()
 
     async def flush(self) -> None:
         """Wait until the client has read enough."""
-        if self._lost or self._closed:
-            raise ConnectionGone
-        while self._write_paused:
-            await self._wait()
+        await self._line.flush()
 
     async def read_line(self, limit: int) -> bytes:
         """The next line for AUTHENTICATE and IDLE."""
@@ -510,15 +349,15 @@ class ImapServer(Protocol):
             line = self._session.next_line(limit)
             if line is not None:
                 return line
-            if not self._refill():
-                if self._bye is not None:
-                    raise Bye(self._bye)
-                await self._wait()
+            if self._bye is not None:
+                raise Bye(self._bye)
+            if not self._line.refill():
+                await self._line.wait()
 
     async def wait(self, timeout_s: float) -> Woken:
         """Wait for input, a change, or the time."""
         end = self._clock.seconds() + timeout_s
-        timer = self._clock.callLater(timeout_s, self._wake)
+        timer = self._clock.callLater(timeout_s, self._line.wake)
         self._idling = True
         try:
             while True:
@@ -527,11 +366,11 @@ class ImapServer(Protocol):
                 if self._changed:
                     self._changed = False
                     return Woken.CHANGE
-                if self._session.has_input or self._refill():
+                if self._session.has_input or self._line.refill():
                     return Woken.INPUT
                 if self._clock.seconds() >= end:
                     return Woken.TIME
-                await self._wait()
+                await self._line.wait()
         finally:
             self._idling = False
             if timer.active():
@@ -541,7 +380,7 @@ class ImapServer(Protocol):
         """Prove a user and open his mailbox."""
         gatekeeper = self._house.gatekeeper
         login = await gatekeeper.log_in(username, password, service=Service.IMAP, peer=self._peer)
-        if self._lost or self._closed:
+        if self._line.closed:
             gatekeeper.log_out(login)
             raise ConnectionGone
         try:
@@ -550,20 +389,20 @@ class ImapServer(Protocol):
             gatekeeper.log_out(login)
             raise
         self._context.logged_in(login, mailbox)
-        if self._lost or self._closed:
+        if self._line.closed:
             raise ConnectionGone
         self._session.move(Move.LOG_IN)
         self._watch = mailbox.watch(self._on_change)
         if self._admission is not None:
             self._admission.authenticated()
+        self._set_timer(self._limits.imap_idle_time, self._time_passed)
         return login
 
     def compress(self) -> None:
-        """From the next octet on both directions are deflated."""
-        self._send_out()
+        """From the next octet on both directions are deflated. Raises `Bye` if the client did not wait for that."""
         if self._session.has_input:
             raise Bye(b"Nothing may follow COMPRESS before its answer.")
-        self._deflation = Deflation()
+        self._line.compress()
 
     # Changes
 
@@ -572,65 +411,23 @@ class ImapServer(Protocol):
         if change.kind is ChangeKind.ACCOUNT:
             Deferred.fromCoroutine(self._check_login()).addErrback(self._check_failed)
         selected = self._context.selected
-        if change.kind is ChangeKind.FOLDER and selected is not None and selected.box_id == change.box_id:
+        if change.kind is ChangeKind.FOLDER and selected is not None and change.box_id in (selected.box_id, None):
             self._changed = True
             if self._idling:
-                self._wake()
+                self._line.wake()
 
     async def _check_login(self) -> None:
         login = self._context.login
-        if login is not None and not await self._house.gatekeeper.is_valid(login) and not self._closed:
-            self._clock.callLater(REVOKED_S, self._abort_if_there)
-            self._end_soon(b"[UNAVAILABLE] This log-in is no longer valid.")
-
-    def _abort_if_there(self) -> None:
-        if not self._lost:
-            self._abort()
+        if login is None or await self._house.gatekeeper.is_valid(login) or self._line.closed:
+            return
+        log.info("session ends: its credential is no longer valid", session=self._number)
+        self._end_soon(b"[UNAVAILABLE] This log-in is no longer valid.")
+        if not self._line.closed:
+            self._set_timer(REVOKED_S, self._line.abort)
 
     def _check_failed(self, failure: Failure) -> None:
         log.failure("login could not be checked", failure=failure, session=self._number)
 
 
-class _Literals:
-    """`LiteralStream` of an APPEND."""
-
-    __slots__ = ("_literal", "_reading", "_server")
-
-    def __init__(self, server: ImapServer, literal: LiteralStarted) -> None:
-        self._server = server
-        self._literal: LiteralStarted | None = literal
-        self._reading = False
-
-    @property
-    def size(self) -> int:
-        return self._literal.size if self._literal else 0
-
-    @property
-    def binary(self) -> bool:
-        return self._literal is not None and self._literal.binary
-
-    @property
-    def more(self) -> bool:
-        return self._literal is not None
-
-    async def read(self) -> bytes:
-        if self._literal is None:
-            return b""
-        if not self._reading:
-            self._reading = True
-            self._server.accept_literal()
-        event = await self._server.next_stream_event()
-        if isinstance(event, LiteralChunk):
-            return event.data
-        self._literal = None
-        return b""
-
-    async def next_text(self) -> bytes:
-        while await self.read():
-            pass
-        event = await self._server.next_stream_event()
-        assert isinstance(event, TextBehind)
-        self._literal, self._reading = event.literal, False
-        if event.literal is not None and event.literal.size > self._server.limits.message_size:
-            raise No(b"Literal too large.", b"TOOBIG")
-        return event.text
+def _ignore(on: bool) -> None:
+    """Where a transport has no such setting."""

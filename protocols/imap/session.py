@@ -265,7 +265,7 @@ class Session:
         if not self._arguments:
             if line.split(b" ", 1)[0].upper() in HTTP_METHODS:
                 return Reply(b"", close=True)
-            self._head, text = parse_head(text)
+            self._head, text = parse_head(text.rstrip(b"\r\n"))
         flawed = self._head is None or b"\r" in line or b"\n" in line or b"\0" in line
         if flawed and (literal is None or literal.synchronizing):
             return self._bad(b"This is not a command.")
@@ -301,22 +301,25 @@ class Session:
             return None
         if not literal.synchronizing:
             return Reply(b"* BYE [TOOBIG] Literal too large.\r\n", close=True)
-        tag = self._head[0] if self._head else b"*"
+        tag = self._tag
         self.command_done()
         return Reply(tag + b" NO [TOOBIG] Literal too large.\r\n")
 
     def _complete(self, literal: LiteralStarted | None) -> Event:
-        if self._head is None:
-            return self._bad(b"This is not a command.")
+        assert self._head is not None
         self._running = True
         self._mode = _Mode.LINE if literal is None else _Mode.STREAM_OFFERED
         self._offered = literal
         tag, name = self._head
         return CommandReady(Command(tag, name, tuple(self._arguments)), literal)
 
+    @property
+    def _tag(self) -> bytes:
+        return self._head[0] if self._head else b"*"
+
     def _bad(self, text: bytes) -> Reply:
         """Answer BAD, with the tag if there is one, and end the session at the limit."""
-        tag = self._head[0] if self._head else b"*"
+        tag = self._tag
         self.command_done()
         reply = tag + b" BAD " + text + b"\r\n"
         if self.count_bad_command():
@@ -458,6 +461,6 @@ def parse_head(line: bytes) -> tuple[tuple[bytes, bytes] | None, bytes]:
     if name == b"UID":
         sub, _, rest = rest.partition(b" ")
         name = b"UID " + sub.upper()
-    if not name.replace(b" ", b"").isalpha() or len(name) > MAX_NAME:
+    if not name.removeprefix(b"UID ").isalpha() or len(name) > MAX_NAME:
         return None, b""
     return (tag, name), rest

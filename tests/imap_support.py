@@ -1,0 +1,208 @@
+"""An IMAP house for tests: the real server and mailbox on the memory engine, a clock, no sockets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support import memory_engine, run
+from twisted.internet.task import Clock
+
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.keystore.users import KeyRing, create_user_keys
+from certmaild.mailbox.changes import Change, ChangeKind
+from certmaild.mailbox.engine_memory import MemoryEngine
+from certmaild.mailbox.folders import new_account_rows
+from certmaild.mailbox.identifiers import CredentialId, UserId
+from certmaild.mailbox.opened import OpenMailbox
+from certmaild.mailbox.pool import MailboxPool
+from certmaild.mailbox.values import Flags, NewMessage
+from certmaild.protocols.imap.server import ImapFactory, ImapServer
+from certmaild.protocols.interfaces import (
+    Evictable,
+    Login,
+    LogInRefused,
+    LogInUnavailable,
+    Service,
+    TooManySessions,
+)
+from certmaild.protocols.limits import Limits
+
+NOW = 1_750_000_000
+ADDRESS, PASSWORD = "joe@example.com", "secret"
+MAIL = b"From: ann@example.org\r\nTo: joe@example.com\r\nSubject: hello\r\n\r\nbody\r\n"
+
+
+def make_secrets(directory: Path) -> ServerSecrets:
+    return ServerSecrets.create(directory / "secrets")
+
+
+@dataclass
+class Gate:
+    """A gatekeeper with one user and switches for what goes wrong."""
+
+    pool: MailboxPool
+    keys: KeyRing
+    valid: bool = True
+    read_only: bool = False
+    unavailable: bool = False
+    full: bool = False
+    sessions: int = 0
+
+    async def log_in(self, username: bytes, password: bytes, *, service: Service, peer: str) -> Login:
+        assert service is Service.IMAP
+        assert peer == "192.0.2.1"
+        if self.unavailable:
+            raise LogInUnavailable("later")
+        if self.full:
+            raise TooManySessions
+        if (username, password) != (ADDRESS.encode(), PASSWORD.encode()):
+            raise LogInRefused
+        self.sessions += 1
+        return Login(UserId(self.keys.user_id), ADDRESS, CredentialId(1), self.read_only, self.keys)
+
+    async def is_valid(self, login: Login) -> bool:
+        return self.valid
+
+    def log_out(self, login: Login) -> None:
+        self.sessions -= 1
+
+    async def open_mailbox(self, login: Login) -> OpenMailbox:
+        return self.pool.open(login.user_id, login.address, login.keys)
+
+
+@dataclass
+class Door:
+    """A doorkeeper that lets all in, or none."""
+
+    open: bool = True
+    inside: int = 0
+    logged_in: int = 0
+
+    def admit(self, peer: str, port: int, give_way: Evictable) -> "Door | None":
+        self.inside += self.open
+        return self if self.open else None
+
+    def authenticated(self) -> None:
+        self.logged_in += 1
+
+    def leave(self) -> None:
+        self.inside -= 1
+
+
+class Peer:
+    host, port = "192.0.2.1", 1993
+
+
+class Line:
+    """A transport that keeps what is written, and closes at once."""
+
+    def __init__(self, server: ImapServer) -> None:
+        self.server = server
+        self.written = bytearray()
+        self.closed = self.aborted = self.reading_paused = False
+        self.producer: Any = None
+        server.makeConnection(self)
+
+    def getPeer(self) -> Peer:
+        return Peer()
+
+    getHost = getPeer
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.written += data
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def pauseProducing(self) -> None:
+        self.reading_paused = True
+
+    def resumeProducing(self) -> None:
+        self.reading_paused = False
+
+    def loseConnection(self) -> None:
+        assert self.producer is None
+        self.hang_up()
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.server.connectionLost()
+
+    # For tests
+
+    def send(self, data: bytes) -> bytes:
+        """Send octets; what came back."""
+        if not self.closed:
+            self.server.dataReceived(data)
+        return self.take()
+
+    def take(self) -> bytes:
+        """What was written since the last time."""
+        taken = bytes(self.written)
+        self.written.clear()
+        return taken
+
+
+class House:
+    """Everything behind the listener."""
+
+    def __init__(self, directory: Path, limits: Limits = Limits()) -> None:  # noqa: B008
+        self.clock = Clock()
+        self.engine: MemoryEngine = memory_engine()
+        secrets = make_secrets(directory)
+        keys = create_user_keys(secrets).keys
+        rows = new_account_rows(keys, NOW)
+
+        def fill(txn: Any) -> None:
+            for table, key, value in rows:
+                txn.put(table, key, value)
+
+        run(self.engine.write(fill))
+        self.pool = MailboxPool(self.engine, secrets, self.engine.hub, lambda: NOW + self.clock.seconds())
+        self.gate = Gate(self.pool, keys)
+        self.door = Door()
+        self.factory = ImapFactory(self.gate, self.door, limits, self.clock)
+        self.user_id = UserId(keys.user_id)
+        self.mailbox = self.pool.open(self.user_id, ADDRESS, keys)
+
+    def connect(self) -> Line:
+        return Line(self.factory.buildProtocol(None))
+
+    def log_in(self) -> Line:
+        line = self.connect()
+        line.take()
+        answer = line.send(b"l LOGIN %s %s\r\n" % (ADDRESS.encode(), PASSWORD.encode()))
+        assert answer.startswith(b"l OK [CAPABILITY "), answer
+        return line
+
+    def select(self, name: bytes = b"INBOX") -> Line:
+        line = self.log_in()
+        answer = line.send(b"s SELECT " + name + b"\r\n")
+        assert b"s OK [READ-WRITE]" in answer, answer
+        return line
+
+    def deliver(self, *contents: bytes, folder: str = "INBOX", flags: Flags = Flags()) -> None:  # noqa: B008
+        """Put messages into a folder, as somebody else would."""
+
+        async def work() -> None:
+            found = (await self.mailbox.folders()).by_name(folder)
+            assert found is not None
+            for content in contents:
+                writer = self.mailbox.new_message_writer()
+                await writer.write(content)
+                blob, scan = await writer.finish()
+                await self.mailbox.append(found.box_id, [NewMessage(blob, scan, flags)])
+
+        run(work())
+
+    def announce(self, kind: ChangeKind) -> None:
+        self.engine.hub.deliver([Change(kind, self.user_id)])
