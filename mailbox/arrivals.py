@@ -102,8 +102,8 @@ async def seal_all(
 
 
 def in_digest(row: InRow, value: bytes) -> bytes:
-    """The digest that a row's dtag was made over: SHA-256 of all before it, or what a removed row keeps of it."""
-    return row.old_digest if row.old_digest is not None else hashlib.sha256(value[: -len(row.dtag)]).digest()
+    """The digest that a row's dtag was made over: SHA-256 of all before it."""
+    return hashlib.sha256(value[: -len(row.dtag)]).digest()
 
 
 def write_arrivals(txn: WriteTxn, secrets: ArrivalSecrets, blob: StoredBlob, arrivals: Iterable[SealedArrival]) -> None:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from struct import Struct, error
 
+from certmaild.keystore.primitives import SUITE, Label
+from certmaild.keystore.sealing import HEADER, KID_OCTETS, arrival_info
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import BlobId, BoxId, UserId
 
 FORMAT_VERSION = 1
 """Of the whole store, in ``meta``."""
-SUITE = 1
-"""X-Wing HPKE, Cobblestone-256, AES-256-GCM-SIV, HKDF-SHA-512."""
 
 
 class Table(StrEnum):
@@ -67,7 +67,7 @@ WHOLE_OCTETS = 64 * 1024
 """A message up to this size is one frame."""
 FACTS_FRAME = 0xFFFFFFFF
 """Frame number of the large parts of a card."""
-_FRAME_CONTEXT = b"certmaild/1/frame\0" + bytes([SUITE])
+_FRAME_CONTEXT = Label.FRAME.info + bytes([SUITE])
 _LAST = (b"\0", b"\1")
 FRAME_HEADER = Struct(">BI")
 """codec, octets of the payload; zero padding follows the payload."""
@@ -217,10 +217,10 @@ FIRST_DTAG = bytes(DTAG_OCTETS)
 
 
 class Arrival(IntEnum):
-    """The type octet of a row in ``in``."""
+    """The type octet of a row in ``in``. 2 is kept for what stands in a removed message's place; until something
+    removes messages it is refused, for a tamperer could write it over a message."""
 
     MESSAGE = 1
-    REMOVED = 2
     ORDER = 3
 
 
@@ -234,11 +234,7 @@ def decode_arrival_key(key: bytes) -> tuple[UserId, int]:
     return UserId(key[:16]), U64.unpack_from(key, 16)[0]
 
 
-ARRIVAL_HEADER = Struct(">BBII")
-"""suite, type, epoch, slot: as before everything sealed."""
-_KID = 8
 _MID = 16
-_SEAL_LABEL = b"certmaild/1/seal\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,42 +250,34 @@ class InRow:
     """HPKE: encapsulated key and ciphertext."""
     order_mid: bytes | None = None
     """The message to retract or expire."""
-    old_digest: bytes | None = None
-    """Of a removed message: SHA-256 of the row that stood here, so that the chain of dtags holds."""
 
     def info(self, user_id: bytes) -> bytes:
         """What the seal is bound to."""
-        return _SEAL_LABEL + self.header + user_id + self.kid + self.mid
+        return arrival_info(self.header, user_id, self.kid, self.mid)
 
 
 def decode_in_row(value: bytes) -> InRow:
     """Take a row of ``in`` apart. Raises `Damaged` for one that no version wrote."""
-    header, dtag = value[: ARRIVAL_HEADER.size], value[-DTAG_OCTETS:]
-    body = value[ARRIVAL_HEADER.size : -DTAG_OCTETS]
+    header, body, dtag = value[: HEADER.size], value[HEADER.size : -DTAG_OCTETS], value[-DTAG_OCTETS:]
     try:
-        suite, kind = ARRIVAL_HEADER.unpack(header)[:2]
+        suite, kind = HEADER.unpack(header)[:2]
         kind = Arrival(kind)
     except (error, ValueError):
         raise Damaged("arrival") from None
     if suite != SUITE:
         raise Damaged("suite of an arrival")
-    if kind is Arrival.MESSAGE and len(body) > _KID + _MID:
-        return InRow(kind, header, dtag, body[:_KID], body[_KID : _KID + _MID], body[_KID + _MID :])
+    if kind is Arrival.MESSAGE and len(body) > KID_OCTETS + _MID:
+        return InRow(
+            kind, header, dtag, body[:KID_OCTETS], body[KID_OCTETS : KID_OCTETS + _MID], body[KID_OCTETS + _MID :]
+        )
     if kind is Arrival.ORDER and len(body) == _MID:
         return InRow(kind, header, dtag, order_mid=body)
-    if kind is Arrival.REMOVED and len(body) == 32:
-        return InRow(kind, header, dtag, old_digest=body)
     raise Damaged("arrival")
 
 
 def encode_order(mid: bytes) -> bytes:
     """An order to retract or expire ``mid``, before its dtag."""
-    return ARRIVAL_HEADER.pack(SUITE, Arrival.ORDER, 0, 0) + mid
-
-
-def encode_removed(old_digest: bytes) -> bytes:
-    """What stands for a message that was removed before it was absorbed; the old dtag follows."""
-    return ARRIVAL_HEADER.pack(SUITE, Arrival.REMOVED, 0, 0) + old_digest
+    return HEADER.pack(SUITE, Arrival.ORDER, 0, 0) + mid
 
 
 _TAIL = Struct(">Q32s")
