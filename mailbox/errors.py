@@ -75,3 +75,15 @@ class StoreFull(StoreUnavailable):
 
 class AddressError(MailboxError, ValueError):
     """Not a mail address; the text says what is wrong with it and repeats none of it (RFC 5321 section 4.1.2)."""
+
+
+class AccountMissing(MailboxError):
+    """Nobody has this address."""
+
+
+class AddressTaken(MailboxError):
+    """An account or an alias has this address already."""
+
+
+class SecretRefused(MailboxError):
+    """The password, device password or recovery code given to authorise a change is not right."""

@@ -147,6 +147,8 @@ def _unprefixed(octets: bytes, at: int) -> tuple[bytes, int]:
 # cred and seen.
 
 _CREDENTIAL = Struct(">BBBBIIB16s32sHQQ")
+MAX_ROUNDS = 512
+"""Of bcrypt_pbkdf: a row that asks for more was tampered with, and would keep a thread busy for ever."""
 WRAP_OCTETS = 12 + 32 + 16
 """Nonce, root key, tag."""
 
@@ -263,6 +265,8 @@ def decode_credential(value: bytes) -> CredentialRow:
         at += U32.size
         wrap = value[at : at + WRAP_OCTETS]
         label, end = _unprefixed(value, at + WRAP_OCTETS)
+        if (kdf_id, memory, parallel) not in ((0, 0, 0), (1, 0, 0)) or not kdf_id <= rounds <= kdf_id * MAX_ROUNDS:
+            raise Damaged("credential row")
         if suite != 1 or slot != 0 or len(wrap) != WRAP_OCTETS or end != len(value):
             raise Damaged("credential row")
         head = CredentialHead(

@@ -1,0 +1,346 @@
+"""Making, changing and removing accounts; the command line's half of the store, safe beside a running server.
+
+Every change announces `ChangeKind.ACCOUNT`, so that sessions and caches in all processes look again. Nothing here reads
+mail: what needs a user's keys is authorised by one of his secrets.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from certmaild.keystore.codes import parse_device_password
+from certmaild.keystore.errors import SealBroken, SecretsMissing
+from certmaild.keystore.secret import Secret
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.keystore.users import KeyRing, NewUser, create_user_keys
+from certmaild.mailbox import account_rows as rows
+from certmaild.mailbox import ways_in
+from certmaild.mailbox.addresses import MAX_LOCAL_OCTETS, Address, canonical
+from certmaild.mailbox.changes import Change, ChangeKind
+from certmaild.mailbox.errors import AccountMissing, AddressError, AddressTaken, Damaged, SecretRefused
+from certmaild.mailbox.folders import new_account_rows
+from certmaild.mailbox.identifiers import CredentialId, UserId
+from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_accounts import (
+    SINGLE_PASSWORD_ID,
+    Account,
+    CredentialRow,
+    Kind,
+    Role,
+    SentCopies,
+    State,
+    encode_alias,
+    encode_owner,
+    numbered_key,
+)
+from certmaild.mailbox.removal import KEY_TABLES, delete_rows, remove_user
+from certmaild.mailbox.values import MAX_FOLDERS
+
+ALL_KINDS = frozenset(Kind)
+MAX_UID_VALIDITY = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What creating an account shows once."""
+
+    user_id: UserId
+    address: str
+    device_password: str | None = field(repr=False)
+    """None when a human password was given."""
+    recovery_code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocked:
+    """A user whose secret was right: enough to add ways in. Use it in ``with``; leaving it overwrites the keys."""
+
+    user_id: UserId
+    credential_id: CredentialId
+    credentials: dict[CredentialId, CredentialRow]
+    root: Secret
+    keys: KeyRing
+
+    def __enter__(self) -> "Unlocked":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.keys.close()
+        self.root.wipe()
+
+
+class Accounts:
+    """Changes to accounts over one engine; ``seconds`` is wall-clock time.
+
+    Stretching a password blocks for its 250 ms and more: the command line, which calls this, has nothing else to do.
+    """
+
+    def __init__(self, engine: Engine, secrets: ServerSecrets, seconds: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self._secrets = secrets
+        self._seconds = seconds
+
+    def _now(self) -> int:
+        return int(self._seconds())
+
+    # Accounts.
+
+    async def create(
+        self,
+        address: Address,
+        *,
+        password: bytes | None = None,
+        rounds: int = 64,
+        role: Role = Role.MEMBER,
+        octets_limit: int | None = None,
+        messages_limit: int | None = None,
+        sent_copies: SentCopies = SentCopies.CLIENT,
+    ) -> NewAccount:
+        """Make an account with its special folders, a recovery code, and a device password unless there is a password.
+
+        Raises `AddressTaken`, `AddressError` (tag, literal, or a local part above 64 octets), `ValueError` for an
+        empty password.
+        """
+        _check_hosted(address)
+        now = self._now()
+        account = Account(
+            State.ACTIVE, role, sent_copies, octets_limit, messages_limit, now, now, address.lookup, address.display
+        )
+        return await self._create(account, password, rounds, replaces=None)
+
+    async def start_over(self, address: Address, *, password: bytes | None = None, rounds: int = 64) -> NewAccount:
+        """A new, empty account for the same address; the old one is parked with all its mail (KEYS section 10).
+
+        UIDVALIDITY is higher than any of the old one's. Raises `AccountMissing`, `ValueError` for an empty password.
+        """
+        old_id, old = await self._account(address)
+        account = replace(old, state=State.ACTIVE, created=self._now())
+        return await self._create(account, password, rounds, replaces=(old_id, old))
+
+    async def _create(
+        self, account: Account, password: bytes | None, rounds: int, *, replaces: tuple[UserId, Account] | None
+    ) -> NewAccount:
+        now, secrets = self._now(), self._secrets
+        user = create_user_keys(secrets)
+        user_id = UserId(user.user_id)
+        try:
+            recovery = ways_in.new_code(secrets, user_id, user.root, Kind.RECOVERY, created=now)
+            ways = [(recovery.credential_id, recovery.row)]
+            device = None
+            if password is not None:
+                made = ways_in.new_password(secrets, user_id, password, user.root, rounds=rounds, created=now)
+                ways.append((SINGLE_PASSWORD_ID, made))
+            else:
+                taken = recovery.credential_id
+                device = ways_in.new_code(
+                    secrets, user_id, user.root, Kind.DEVICE, created=now, taken=lambda one: one == taken
+                )
+                ways.append((device.credential_id, device.row))
+            # Each folder that the old account made may have been numbered one above the time.
+            least = now if replaces is None else max(account.last_uid_validity, now) + 2 * MAX_FOLDERS
+            first = min(max(now, least), MAX_UID_VALIDITY // 2)
+            folders = new_account_rows(user.keys, now, uid_validity=first)
+            account = replace(account, last_uid_validity=first + len(folders))
+            await self._engine.write(lambda txn: self._write_new(txn, account, user, ways, folders, replaces))
+        finally:
+            user.root.wipe()
+            user.keys.close()
+        return NewAccount(user_id, account.address, None if device is None else device.code.text, recovery.code.text)
+
+    def _write_new(
+        self,
+        txn: WriteTxn,
+        account: Account,
+        user: NewUser,
+        ways: list[tuple[CredentialId, CredentialRow]],
+        folders: list[tuple[Table, bytes, bytes]],
+        replaces: tuple[UserId, Account] | None,
+    ) -> None:
+        user_id, key = UserId(user.user_id), account.address.encode("utf-8")
+        present = txn.get(Table.ADDR, key)
+        if present != (None if replaces is None else encode_owner(replaces[0])):
+            raise AddressTaken
+        if replaces is not None:
+            rows.set_state(txn, self._secrets, replaces[0], State.PARKED)
+            txn.announce(Change(ChangeKind.ACCOUNT, replaces[0]))
+        txn.put(Table.ADDR, key, encode_owner(user_id))
+        rows.write_account(txn, self._secrets, user_id, account)
+        txn.put(Table.PK, user_id, user.public_key_row)
+        txn.put(Table.EPOCH, numbered_key(user_id, user.epoch), user.epoch_row)
+        txn.put(Table.IDENT, numbered_key(user_id, user.epoch), user.ident_row)
+        for credential_id, row in ways:
+            rows.write_credential(txn, user_id, credential_id, row)
+        for table, row_key, value in folders:
+            txn.put(table, row_key, value)
+        txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+
+    async def _account(self, address: Address) -> tuple[UserId, Account]:
+        def work(txn: ReadTxn) -> tuple[UserId, Account]:
+            target = rows.find_address(txn, address)
+            account = None if target is None else rows.read_account(txn, self._secrets, target.user_id)
+            if target is None or account is None:
+                raise AccountMissing
+            return target.user_id, account
+
+        return await self._engine.read(work)
+
+    async def set_state(self, address: Address, state: State) -> None:
+        """Disable or enable. Sessions of a disabled account end within a second. Raises `AccountMissing`."""
+        await self._change(address, lambda account: replace(account, state=state))
+
+    async def set_limits(self, address: Address, octets: int | None, messages: int | None) -> None:
+        """What the account may hold; None is no limit. Raises `AccountMissing`."""
+        await self._change(address, lambda account: replace(account, octets_limit=octets, messages_limit=messages))
+
+    async def _change(self, address: Address, change: Callable[[Account], Account]) -> None:
+        user_id, _ = await self._account(address)
+
+        def work(txn: WriteTxn) -> None:
+            account = rows.read_account(txn, self._secrets, user_id)
+            if account is None:
+                raise AccountMissing
+            rows.write_account(txn, self._secrets, user_id, change(account))
+            txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+
+        await self._engine.write(work)
+
+    async def remove(self, address: Address) -> int:
+        """Remove an account, its aliases and its mail; how many messages it held. Raises `AccountMissing`.
+
+        Keys and addresses go in the first commit, the rest in slices; after a crash `remove_parked` finishes it.
+        """
+        user_id, account = await self._account(address)
+
+        def work(txn: WriteTxn) -> None:
+            rows.set_state(txn, self._secrets, user_id, State.PARKED)
+            txn.delete(Table.ADDR, account.address.encode("utf-8"))
+            for alias in [alias for alias, target in rows.all_aliases(txn) if target == account.address]:
+                txn.delete(Table.ADDR, alias.encode("utf-8"))
+            for table in KEY_TABLES:
+                delete_rows(txn, table, user_id)
+            txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+
+        await self._engine.write(work)
+        return await remove_user(self._engine, self._secrets, user_id, self._now)
+
+    async def remove_parked(self, address: Address) -> int:
+        """Drop every parked account that once had this address; how many."""
+
+        def work(txn: ReadTxn) -> list[UserId]:
+            found = rows.all_accounts(txn, self._secrets)
+            return [
+                one for one, account in found if account.state is State.PARKED and account.address == address.lookup
+            ]
+
+        parked = await self._engine.scan(work)
+        for user_id in parked:
+            await remove_user(self._engine, self._secrets, user_id, self._now)
+        return len(parked)
+
+    # Aliases.
+
+    async def add_alias(self, alias: Address, target: Address) -> None:
+        """Let ``alias`` be another address of ``target``'s account. Raises `AddressTaken`, `AccountMissing`."""
+        _check_hosted(alias)
+        user_id, account = await self._account(target)
+
+        def work(txn: WriteTxn) -> None:
+            if txn.get(Table.ADDR, alias.key) is not None:
+                raise AddressTaken
+            if txn.get(Table.ADDR, account.address.encode("utf-8")) is None:
+                raise AccountMissing
+            txn.put(Table.ADDR, alias.key, encode_alias(account.address))
+            txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+
+        await self._engine.write(work)
+
+    async def remove_alias(self, alias: Address) -> None:
+        """Take an alias away. Raises `AccountMissing` when there is no such alias."""
+
+        def work(txn: WriteTxn) -> None:
+            if alias.lookup not in dict(rows.all_aliases(txn)):
+                raise AccountMissing
+            txn.delete(Table.ADDR, alias.key)
+
+        await self._engine.write(work)
+
+    # Ways in.
+
+    async def unlock(self, address: Address, secret: bytes) -> Unlocked:
+        """The keys behind a password, device password or recovery code. Raises `AccountMissing`, `SecretRefused`.
+
+        Works for a disabled account too: who may change ways in is decided by the secret alone.
+        """
+        user_id, _ = await self._account(address)
+        code = parse_device_password(secret)
+        candidates = (
+            [SINGLE_PASSWORD_ID] if code is None else [CredentialId(code.credential_id or 0), SINGLE_PASSWORD_ID]
+        )
+
+        def work(txn: ReadTxn) -> tuple[list[ways_in.Keyed], dict[CredentialId, CredentialRow]]:
+            found = [ways_in.read_keyed(txn, self._secrets, user_id, one, kinds=ALL_KINDS) for one in candidates]
+            return [one for one in found if one is not None], dict(rows.credentials_of(txn, user_id))
+
+        found, credentials = await self._engine.read(work)
+        for keyed in found:
+            try:
+                root = ways_in.open_root(self._secrets, keyed, ways_in.material_for(keyed.credential.head, secret))
+                if root is not None:
+                    keys = ways_in.open_keys(keyed, root)
+                    return Unlocked(user_id, keyed.credential_id, credentials, root, keys)
+            except (SealBroken, SecretsMissing) as broken:
+                raise Damaged(Table.CRED) from broken
+        raise SecretRefused
+
+    async def add_device(self, unlocked: Unlocked, name: str) -> tuple[CredentialId, str]:
+        """A further device password: its id, and its text to show once. Raises `ValueError` for a name too long."""
+        made = ways_in.new_code(
+            self._secrets,
+            unlocked.user_id,
+            unlocked.root,
+            Kind.DEVICE,
+            created=self._now(),
+            taken=unlocked.credentials.__contains__,
+        )
+        row = ways_in.with_label(made.row, made.credential_id, name, unlocked.keys) if name else made.row
+        await self._put(unlocked.user_id, made.credential_id, row)
+        return made.credential_id, made.code.text
+
+    async def set_password(self, unlocked: Unlocked, password: bytes, *, rounds: int) -> None:
+        """A new human password in the place of the old one; devices and mail stay. Raises `ValueError` if empty."""
+        old = unlocked.credentials.get(SINGLE_PASSWORD_ID)
+        created = max(self._now(), 0 if old is None else old.head.created + 1)
+        row = ways_in.new_password(
+            self._secrets, unlocked.user_id, password, unlocked.root, rounds=rounds, created=created
+        )
+        await self._put(unlocked.user_id, SINGLE_PASSWORD_ID, row)
+
+    async def _put(self, user_id: UserId, credential_id: CredentialId, row: CredentialRow) -> None:
+        def work(txn: WriteTxn) -> None:
+            if txn.get(Table.ACCT, user_id) is None:
+                raise AccountMissing
+            rows.write_credential(txn, user_id, credential_id, row)
+            txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+
+        await self._engine.write(work)
+
+    async def revoke(self, address: Address, credential_id: CredentialId) -> bool:
+        """Remove a way in; its sessions end within a second. False when there was none. Raises `AccountMissing`."""
+        user_id, _ = await self._account(address)
+
+        def work(txn: WriteTxn) -> bool:
+            txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+            return rows.delete_credential(txn, user_id, credential_id)
+
+        return await self._engine.write(work)
+
+
+def _check_hosted(address: Address) -> None:
+    """Whether an account or alias may have this address."""
+    if address.is_literal:
+        raise AddressError("an address here needs a domain name")
+    if address.detail is not None:
+        raise AddressError("an address with a tag is delivered to the one without it")
+    if len(canonical(address.lookup).local.encode("utf-8")) > MAX_LOCAL_OCTETS:
+        raise AddressError("the part before @ is longer than 64 octets")

@@ -1,0 +1,231 @@
+"""Accounts on both engines: made, changed, looked up, started over and removed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import support
+from support import run
+
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox import account_rows
+from certmaild.mailbox.account_lists import list_accounts, list_aliases, list_devices, show_account
+from certmaild.mailbox.accounts import Accounts
+from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.changes import Change, ChangeKind
+from certmaild.mailbox.directory import Directory
+from certmaild.mailbox.errors import AccountMissing, AddressError, AddressTaken, Damaged, SecretRefused
+from certmaild.mailbox.interfaces import Engine
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_accounts import (
+    State,
+    decode_account,
+    decode_credential,
+    encode_account,
+    encode_credential,
+)
+from certmaild.mailbox.ways_in import label_of
+
+ALICE = canonical("Alice@Example.com")
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    engine = support.memory_engine() if request.param == "memory" else support.lmdb_engine(tmp_path)
+    yield engine
+    run(engine.close())
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> ServerSecrets:
+    return ServerSecrets.create(tmp_path / "secrets")
+
+
+@pytest.fixture
+def accounts(engine: Engine, secrets: ServerSecrets) -> Accounts:
+    return Accounts(engine, secrets, lambda: 1_800_000_000.0)
+
+
+def rows_of(engine: Engine, user_id: bytes) -> dict[Table, int]:
+    """How many rows each table has whose key begins with this user."""
+    return run(
+        engine.read(
+            lambda txn: {
+                table: count
+                for table in Table
+                if table is not Table.RING and (count := sum(key[:16] == user_id for key, _ in txn.scan(table, b"")))
+            }
+        )
+    )
+
+
+def test_a_new_account_can_be_found_and_unlocked(engine: Engine, secrets: ServerSecrets, accounts: Accounts) -> None:
+    made = run(accounts.create(ALICE, octets_limit=1000))
+    assert made.address == "alice@example.com"
+    assert made.device_password is not None
+    assert made.device_password not in repr(made)
+    for secret in (made.device_password, made.recovery_code, made.recovery_code.lower().replace("-", " ")):
+        with run(accounts.unlock(ALICE, secret.encode())) as unlocked:
+            assert unlocked.user_id == made.user_id
+    facts = run(Directory(engine, secrets).recipient(canonical("ALICE+lists@example.com")))
+    assert facts is not None
+    assert facts.user_id == made.user_id
+    assert facts.is_active
+    assert facts.octets_left == 1000
+    assert facts.has_room_for(1000)
+    assert not facts.has_room_for(1001)
+    assert run(Directory(engine, secrets).recipient(canonical("bob@example.com"))) is None
+    assert run(Directory(engine, secrets).first_member()) == "alice@example.com"
+
+
+def test_with_a_password_no_device_password_is_made(accounts: Accounts) -> None:
+    made = run(accounts.create(ALICE, password=b"correct horse", rounds=1))
+    assert made.device_password is None
+    with run(accounts.unlock(ALICE, b"correct horse")):
+        pass
+    for wrong in (b"wrong horse", b"", made.recovery_code[:-1].encode()):
+        with pytest.raises(SecretRefused):
+            run(accounts.unlock(ALICE, wrong))
+    with pytest.raises(ValueError, match="empty"):
+        run(accounts.create(canonical("bob@example.com"), password=b"", rounds=1))
+
+
+def test_refused_addresses(accounts: Accounts) -> None:
+    run(accounts.create(ALICE))
+    for text in ("alice@example.com", '"ALICE"@example.com'):
+        with pytest.raises(AddressTaken):
+            run(accounts.create(canonical(text)))
+    for text in ("a+b@example.com", "a@[192.0.2.1]", "a" * 65 + "@example.com"):
+        with pytest.raises(AddressError):
+            run(accounts.create(canonical(text)))
+    run(accounts.create(canonical("a" * 64 + "@example.com")))
+
+
+def test_a_changed_password_opens_and_the_old_one_no_longer(accounts: Accounts) -> None:
+    made = run(accounts.create(ALICE, password=b"old", rounds=1))
+    with run(accounts.unlock(ALICE, made.recovery_code.encode())) as unlocked:
+        run(accounts.set_password(unlocked, b"new", rounds=2))
+    with run(accounts.unlock(ALICE, b"new")) as unlocked:
+        assert unlocked.user_id == made.user_id
+    with pytest.raises(SecretRefused):
+        run(accounts.unlock(ALICE, b"old"))
+
+
+def test_devices(engine: Engine, secrets: ServerSecrets, accounts: Accounts) -> None:
+    made = run(accounts.create(ALICE))
+    assert made.device_password is not None
+    with run(accounts.unlock(ALICE, made.device_password.encode())) as unlocked:
+        credential_id, text = run(accounts.add_device(unlocked, "Telefön"))
+        (view,) = [one for one in run(list_devices(engine, secrets, ALICE)) if one.credential_id == credential_id]
+        assert label_of(view.row, credential_id, unlocked.keys) == "Telefön"
+        assert "Telefön".encode() not in encode_credential(view.row)
+    assert view.kind == "device"
+    assert view.last_used is None
+    with run(accounts.unlock(ALICE, text.encode())):
+        pass
+    assert run(accounts.revoke(ALICE, credential_id))
+    assert not run(accounts.revoke(ALICE, credential_id))
+    with pytest.raises(SecretRefused):
+        run(accounts.unlock(ALICE, text.encode()))
+
+
+def test_aliases(engine: Engine, secrets: ServerSecrets, accounts: Accounts) -> None:
+    made = run(accounts.create(ALICE))
+    sales, directory = canonical("Sales@example.com"), Directory(engine, secrets)
+    with pytest.raises(AccountMissing):
+        run(accounts.add_alias(sales, canonical("bob@example.com")))
+    run(accounts.add_alias(sales, ALICE))
+    for taken in (sales, ALICE):
+        with pytest.raises(AddressTaken):
+            run(accounts.add_alias(taken, ALICE))
+    target = run(directory.find(canonical("sales+x@example.com")))
+    assert target is not None
+    assert target.user_id == made.user_id
+    assert target.address == "alice@example.com"
+    assert run(directory.owns(made.user_id, sales))
+    assert run(list_aliases(engine)) == [("sales@example.com", "alice@example.com")]
+    assert run(show_account(engine, secrets, sales)).aliases == ("sales@example.com",)
+    with pytest.raises(AccountMissing):
+        run(accounts.remove_alias(ALICE))
+    run(accounts.remove_alias(sales))
+    assert run(directory.find(sales)) is None
+
+
+def test_disabling_is_announced_and_seen_at_rcpt(engine: Engine, secrets: ServerSecrets, accounts: Accounts) -> None:
+    made = run(accounts.create(ALICE))
+    heard: list[Change] = []
+    engine.hub.watch(made.user_id, heard.append)  # type: ignore[attr-defined]
+    run(accounts.set_state(ALICE, State.DISABLED))
+    assert heard == [Change(ChangeKind.ACCOUNT, made.user_id)]
+    facts = run(Directory(engine, secrets).recipient(ALICE))
+    assert facts is not None
+    assert not facts.is_active
+    run(accounts.set_state(ALICE, State.ACTIVE))
+    run(accounts.set_limits(ALICE, 5, None))
+    assert run(show_account(engine, secrets, ALICE)).octets_limit == 5
+    with pytest.raises(AccountMissing):
+        run(accounts.set_state(canonical("bob@example.com"), State.DISABLED))
+
+
+def test_starting_over_parks_the_old_account(engine: Engine, secrets: ServerSecrets, accounts: Accounts) -> None:
+    old = run(accounts.create(ALICE, octets_limit=7))
+    run(accounts.add_alias(canonical("sales@example.com"), ALICE))
+    new = run(accounts.start_over(ALICE))
+    assert new.user_id != old.user_id
+    views = run(list_accounts(engine, secrets))
+    assert [(view.user_id, view.state, view.octets_limit) for view in views] == [
+        (new.user_id, "active", 7),
+        (old.user_id, "parked", 7),
+    ]
+    validities = [
+        run(engine.read(lambda txn, one=one: account_rows.read_account(txn, secrets, one))).last_uid_validity
+        for one in (old.user_id, new.user_id)
+    ]
+    assert validities[1] > validities[0]
+    target = run(Directory(engine, secrets).find(canonical("sales@example.com")))
+    assert target is not None
+    assert target.user_id == new.user_id
+    assert run(accounts.remove_parked(ALICE)) == 1
+    assert rows_of(engine, old.user_id) == {}
+    assert rows_of(engine, new.user_id)[Table.ACCT] == 1
+
+
+def test_removing_leaves_nothing(engine: Engine, accounts: Accounts) -> None:
+    bob = run(accounts.create(canonical("bob@example.com")))
+    before = rows_of(engine, bob.user_id)
+    made = run(accounts.create(ALICE, password=b"x", rounds=1))
+    run(accounts.add_alias(canonical("sales@example.com"), ALICE))
+    assert run(accounts.remove(ALICE)) == 0
+    assert rows_of(engine, made.user_id) == {}
+    assert run(list_aliases(engine)) == []
+    assert rows_of(engine, bob.user_id) == before
+    with pytest.raises(AccountMissing):
+        run(accounts.remove(ALICE))
+    assert run(accounts.create(ALICE)).user_id != made.user_id
+
+
+def test_every_changed_byte_of_a_credential_is_refused(engine: Engine, accounts: Accounts) -> None:
+    made = run(accounts.create(ALICE))
+    assert made.device_password is not None
+    secret = made.device_password.encode()
+    with run(accounts.unlock(ALICE, secret)) as unlocked:
+        key = made.user_id + unlocked.credential_id.to_bytes(4, "big")
+    value = run(engine.read(lambda txn: txn.get(Table.CRED, key)))
+    assert value is not None
+    for at in range(len(value)):
+        changed = value[:at] + bytes([value[at] ^ 1]) + value[at + 1 :]
+        run(engine.write(lambda txn, changed=changed: txn.put(Table.CRED, key, changed)))
+        with pytest.raises((SecretRefused, Damaged)):
+            run(accounts.unlock(ALICE, secret))
+
+
+def test_codecs_round_trip(engine: Engine, secrets: ServerSecrets, accounts: Accounts) -> None:
+    made = run(accounts.create(ALICE))
+    account = run(engine.read(lambda txn: account_rows.read_account(txn, secrets, made.user_id)))
+    assert account is not None
+    assert decode_account(encode_account(account)) == account
+    for _, row in run(engine.read(lambda txn: list(account_rows.credentials_of(txn, made.user_id)))):
+        assert decode_credential(encode_credential(row)) == row
+    for cut in range(len(encode_account(account))):
+        with pytest.raises(Damaged):
+            decode_account(encode_account(account)[:cut])
