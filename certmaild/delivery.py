@@ -164,9 +164,9 @@ class MailTransaction:
 
     def write(self, content: bytes) -> Awaitable[None] | None:
         """Pass content on through the header edit."""
+        blob, scanner, header = self._open()
         self._delivery.unfinished.take(self._counted_peer, len(content))
         self._counted += len(content)
-        blob, scanner, header = self._open()
         content = header.feed(content)
         if not content:
             return None
@@ -188,6 +188,7 @@ class MailTransaction:
                 await pause
             await self._check_authors()
             stored = await blob.finish()
+            self._blob = None
         except StoreUnavailable as error:
             raise refusal_for(error) from error
         facts = facts_of(scanner.finish())

@@ -1,0 +1,416 @@
+"""Delivery into the memory engine: what each recipient can open afterwards, and what is refused with which reply."""
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from support import memory_engine, run
+from twisted.internet.defer import Deferred
+
+from certmaild.delivery import Delivery, DeliverySettings, Unfinished
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.keystore.users import NewUser, create_user_keys
+from certmaild.mailbox import ownership
+from certmaild.mailbox.account_rows import write_account
+from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.blobs import read_frames
+from certmaild.mailbox.cards import Card
+from certmaild.mailbox.directory import Directory
+from certmaild.mailbox.engine_memory import MemoryEngine
+from certmaild.mailbox.errors import StoreFull, StoreUnavailable
+from certmaild.mailbox.identifiers import CredentialId, UserId
+from certmaild.mailbox.interfaces import WriteTxn
+from certmaild.mailbox.layout import Table, Use, decode_arrival_key, decode_in_row
+from certmaild.mailbox.layout_accounts import Account, Role, SentCopies, State, encode_alias, encode_owner
+from certmaild.mailbox.values import SpecialUse, SystemFlag
+from certmaild.protocols.interfaces import Login
+from certmaild.protocols.limits import Limits
+from certmaild.protocols.smtp.errors import Refusal
+from certmaild.protocols.smtp.grammar import NULL_PATH, MailArguments
+from certmaild.protocols.smtp.grammar import Path as SmtpPath
+from certmaild.protocols.smtp.interfaces import Hop, Listener, TlsFacts
+from certmaild.routing import Router
+
+NOW = 1_790_000_000.0
+TLS = TlsFacts("TLSv1.3", "AES")
+BOB = SmtpPath("bob", "partner.example")
+CONTENT = b"From: Bob <bob@partner.example>\r\nReturn-Path: <forged@x.example>\r\nSubject: hi\r\n\r\nHello.\r\n"
+
+
+@dataclass
+class Arrived:
+    """One message as its recipient opens it."""
+
+    card: Card
+    content: bytes
+
+    @property
+    def prefix(self) -> bytes:
+        return self.card.prefix
+
+
+@dataclass
+class House:
+    """A store with ann, bob (server keeps Sent) and carl (disabled), and delivery into it."""
+
+    engine: MemoryEngine
+    secrets: ServerSecrets
+    limits: Limits = field(default_factory=Limits)
+    users: dict[str, NewUser] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        directory = Directory(self.engine, self.secrets)
+        self.delivery = Delivery(
+            self.engine,
+            self.secrets,
+            directory,
+            Router(directory, ("example.com", "example.org")),
+            DeliverySettings("mx.example.com", self.limits),
+            seconds=lambda: NOW,
+            in_thread=self.in_thread,
+        )
+
+    async def in_thread(self, work):  # type: ignore[no-untyped-def]
+        return work()
+
+    def add(self, name: str, *, octets_limit: int | None = None, **changes: object) -> NewUser:
+        user = create_user_keys(self.secrets)
+        address = canonical(f"{name}@example.com")
+        account = replace(
+            Account(
+                State.ACTIVE,
+                Role.MEMBER,
+                SentCopies.CLIENT,
+                octets_limit,
+                None,
+                1,
+                len(self.users),
+                address.lookup,
+                address.display,
+            ),
+            **changes,  # type: ignore[arg-type]
+        )
+
+        def work(txn: WriteTxn) -> None:
+            txn.put(Table.ADDR, address.key, encode_owner(UserId(user.user_id)))
+            write_account(txn, self.secrets, UserId(user.user_id), account)
+            txn.put(Table.PK, user.user_id, user.public_key_row)
+
+        run(self.engine.write(work))
+        self.users[name] = user
+        return user
+
+    def alias(self, name: str, target: str) -> None:
+        run(
+            self.engine.write(
+                lambda txn: txn.put(Table.ADDR, f"{name}@example.com".encode(), encode_alias(f"{target}@example.com"))
+            )
+        )
+
+    def login(self, name: str) -> Login:
+        user = self.users[name]
+        return Login(UserId(user.user_id), f"{name}@example.com", CredentialId(1), False, user.keys)
+
+    def hop(self, sender: str | None = None) -> Hop:
+        login = None if sender is None else self.login(sender)
+        listener = Listener.INBOUND if login is None else Listener.SUBMISSION
+        return Hop("s1", listener, "192.0.2.7", "client.example", True, TLS, login)
+
+    def send(
+        self,
+        *to: str,
+        sender: str | None = None,
+        content: bytes = CONTENT,
+        mail: MailArguments | None = None,
+        cut: int = 0,
+    ) -> str:
+        """Carry one message through; the queue id."""
+
+        async def work() -> str:
+            own = SmtpPath(sender, "example.com") if sender else BOB
+            transaction = await self.delivery.begin(self.hop(sender), mail or MailArguments(own))
+            try:
+                for name in to:
+                    local, _, domain = name.partition("@")
+                    await transaction.add_recipient(SmtpPath(local, domain or "example.com"))
+                for at in range(0, len(content), cut or len(content)):
+                    pause = transaction.write(content[at : at + (cut or len(content))])
+                    if pause is not None:
+                        await pause
+                return await transaction.finish()
+            finally:
+                transaction.abort()
+
+        return run(work())
+
+    def refusal(self, *to: str, **how: object) -> str:
+        with pytest.raises(Refusal) as caught:
+            self.send(*to, **how)  # type: ignore[arg-type]
+        assert self.delivery.unfinished.total == 0
+        return f"{caught.value.code} {caught.value.enhanced}"
+
+    def mail_of(self, name: str) -> list[Arrived]:
+        user = self.users[name]
+        rows = run(self.engine.read(lambda txn: list(txn.scan(Table.IN, user.user_id, user.user_id + b"\xff" * 8))))
+        arrived = []
+        for key, value in rows:
+            assert decode_arrival_key(key)[0] == user.user_id
+            row = decode_in_row(value)
+            card = Card(row.mid, user.keys.open_arrival(row.kid, row.info(user.user_id), row.sealed))
+
+            async def read(card: Card = card) -> bytes:
+                return b"".join([frame async for frame in read_frames(self.engine, card.blob)])
+
+            arrived.append(Arrived(card, run(read())))
+        return arrived
+
+    def blobs(self) -> int:
+        return len(run(self.engine.read(lambda txn: list(txn.scan(Table.REF, b"")))))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    house = House(memory_engine(), ServerSecrets.create(tmp_path / "secrets"))
+    house.add("ann")
+    house.add("bob", sent_copies=SentCopies.SERVER)
+    house.add("carl", state=State.DISABLED)
+    return house
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7])
+def test_a_message_arrives_sealed_with_its_own_trace(house: House, cut: int) -> None:
+    queue_id = house.send("ann+x", "Bob", cut=cut)
+    (to_ann,) = house.mail_of("ann")
+    (to_bob,) = house.mail_of("bob")
+    assert to_ann.content == CONTENT.replace(b"Return-Path: <forged@x.example>\r\n", b"") == to_bob.content
+    assert house.blobs() == 1
+    lines = to_ann.prefix.split(b"\r\n")
+    assert lines[:2] == [b"Return-Path: <bob@partner.example>", b"Delivered-To: ann+x@example.com"]
+    assert lines[2] == b"Received: from client.example ([192.0.2.7])"
+    assert lines[3] == b"\tby mx.example.com with ESMTPS (TLSv1.3 AES) id " + queue_id.encode()
+    assert lines[4].startswith(b"\tfor <ann+x@example.com>; Mon, 21 Sep 2026 ")
+    assert b"ann" not in to_bob.prefix
+    assert (to_ann.card.internal_date, to_ann.card.special_use, to_ann.card.flags) == (int(NOW), 0, 0)
+    assert to_ann.card.reverse_path == b"bob@partner.example"
+    assert b'"hi"' in to_ann.card.envelope
+    use = run(house.engine.read(lambda txn: ownership.read_use(txn, house.secrets, UserId(house.users["ann"].user_id))))
+    assert use == Use(len(to_ann.content) + len(to_ann.prefix), 1)
+    assert house.delivery.unfinished.total == 0
+
+
+def test_the_same_mailbox_twice_gets_one_copy(house: House) -> None:
+    house.alias("sales", "ann")
+    house.send("ann", "sales", "ANN+y")
+    assert len(house.mail_of("ann")) == 1
+
+
+def test_a_null_sender_is_taken(house: House) -> None:
+    house.send("ann", mail=MailArguments(NULL_PATH))
+    assert house.mail_of("ann")[0].prefix.startswith(b"Return-Path: <>\r\n")
+    house.send("ann", sender="bob", content=b"From: bob@example.com\r\n\r\n", mail=MailArguments(NULL_PATH))
+
+
+@pytest.mark.parametrize(
+    ("to", "sender", "reply"),
+    [
+        ("nobody", None, "550 5.1.1"),
+        ("carl", None, "550 5.2.1"),
+        ("x@elsewhere.example", None, "550 5.7.1"),
+        ("x@elsewhere.example", "bob", "550 5.7.1"),
+        ("a..b", None, "553 5.1.3"),
+    ],
+)
+def test_refused_recipients(house: House, to: str, sender: str | None, reply: str) -> None:
+    assert house.refusal(to, sender=sender) == reply
+
+
+def test_outside_recipients_are_refused_in_words(house: House) -> None:
+    with pytest.raises(Refusal, match="does not send to other domains yet"):
+        house.send("x@elsewhere.example", sender="bob")
+    with pytest.raises(Refusal, match="Relaying denied"):
+        house.send("x@elsewhere.example")
+
+
+def test_quota_counts_what_is_declared(house: House) -> None:
+    house.add("dora", octets_limit=2000)
+    assert house.refusal("dora", mail=MailArguments(BOB, size=2001)) == "452 4.2.2"
+    house.send("dora", mail=MailArguments(BOB, size=2000))
+    # Once accepted it is taken, even over the limit; then the mailbox is full.
+    house.send("dora", content=b"\r\n" + b"x" * 5000)
+    assert house.refusal("dora") == "452 4.2.2"
+
+
+def test_message_count_quota(house: House) -> None:
+    house.add("dora", messages_limit=1)
+    house.send("dora")
+    assert house.refusal("dora") == "452 4.2.2"
+
+
+def test_postmaster_and_abuse_always_reach_somebody(house: House) -> None:
+    house.send("postmaster", "abuse")
+    house.send("Postmaster@example.org")
+    assert len(house.mail_of("ann")) == 2
+    house.alias("postmaster", "bob")
+    house.send("postmaster")
+    assert len(house.mail_of("bob")) == 1
+    house.alias("abuse", "carl")
+    house.send("abuse")
+    assert len(house.mail_of("ann")) == 3
+
+
+def test_postmaster_without_domain(house: House) -> None:
+    async def work() -> None:
+        transaction = await house.delivery.begin(house.hop(), MailArguments(BOB))
+        await transaction.add_recipient(SmtpPath("postmaster", ""))
+        transaction.write(CONTENT)
+        await transaction.finish()
+
+    run(work())
+    assert len(house.mail_of("ann")) == 1
+
+
+def test_a_store_without_members_has_no_postmaster(tmp_path: Path) -> None:
+    house = House(memory_engine(), ServerSecrets.create(tmp_path / "secrets"))
+    assert house.refusal("postmaster") == "550 5.1.1"
+
+
+def test_submission_completes_the_header_and_removes_bcc(house: House) -> None:
+    content = b"From: ann@example.com\r\nTo: bob@example.com\r\nBcc: carl@example.com\r\n\r\nx\r\n"
+    house.send("bob", sender="ann", content=content)
+    (arrived,) = house.mail_of("bob")
+    assert re.fullmatch(
+        rb"Date: Mon, 21 Sep 2026 [0-9:]{8} \+0000\r\nMessage-ID: <[0-9a-f]{32}@mx\.example\.com>\r\n"
+        rb"From: ann@example\.com\r\nTo: bob@example\.com\r\n\r\nx\r\n",
+        arrived.content,
+    )
+    assert b"192.0.2.7" not in arrived.prefix
+    assert b"client.example" not in arrived.prefix
+    assert b"with ESMTPSA " in arrived.prefix
+    whole = b"Date: x\r\nMESSAGE-ID: <y>\r\nFrom: ann@example.com\r\n\r\n"
+    house.send("bob", sender="ann", content=whole)
+    assert house.mail_of("bob")[1].content == whole
+    house.send("bob", sender="ann", content=b"no header at all\r\n")
+    assert house.mail_of("bob")[2].content.endswith(b">\r\n\r\nno header at all\r\n")
+
+
+def test_senders_are_ones_own(house: House) -> None:
+    house.alias("boss", "ann")
+    house.send("bob", sender="ann", content=b"From: X <boss+a@example.com>\r\nSender: ann@example.com\r\n\r\n")
+    for header in (
+        b"From: bob@example.com\r\n",
+        b"From: ann@example.com, bob@example.com\r\n",
+        b"From: ann@example.com\r\nFrom: bob@example.com\r\n",
+        b"From: ann@example.com\r\nSender: x@elsewhere.example\r\n",
+        b"From: ann@example.com\r\nSENDER : <a..b@example.com>\r\n",
+        b"From: unreadable\r\n",
+    ):
+        assert house.refusal("bob", sender="ann", content=header + b"\r\nx\r\n") == "550 5.7.1"
+    assert house.refusal("bob", sender="ann", mail=MailArguments(SmtpPath("bob", "example.com"))) == "550 5.7.1"
+    assert len(house.mail_of("bob")) == 1
+
+
+def test_the_server_keeps_the_sent_copy_where_the_account_says_so(house: House) -> None:
+    house.send("ann", sender="bob", content=b"From: bob@example.com\r\n\r\nx\r\n")
+    (sent,) = house.mail_of("bob")
+    assert (sent.card.special_use, sent.card.flags, sent.prefix) == (SpecialUse.SENT, SystemFlag.SEEN, b"")
+    assert sent.content == house.mail_of("ann")[0].content
+    assert house.blobs() == 1
+    house.send("bob", sender="ann", content=b"From: ann@example.com\r\n\r\nx\r\n")
+    assert len(house.mail_of("ann")) == 1
+
+
+def test_a_message_in_circles_is_refused(house: House) -> None:
+    house.send("ann", content=b"Received: x\r\n" * 100 + b"\r\n")
+    assert house.refusal("ann", content=b"Received: x\r\n" * 101 + b"\r\n") == "554 5.4.6"
+
+
+def test_header_past_its_limit_is_refused(house: House) -> None:
+    assert house.refusal("ann", content=b"X: " + b"y" * (1 << 20) + b"\r\n\r\n") == "552 5.3.4"
+
+
+def test_many_recipients_are_sealed_by_slices(house: House) -> None:
+    names = [f"u{number}" for number in range(60)]
+    for name in names:
+        house.add(name)
+    house.send(*names)
+    assert all(len(house.mail_of(name)) == 1 for name in names)
+    assert house.blobs() == 1
+
+
+def test_a_large_message_streams(house: House) -> None:
+    body = bytes(range(1, 10)) * 1_000_000
+    house.send("ann", content=b"Subject: big\r\n\r\n" + body, cut=16384)
+    (arrived,) = house.mail_of("ann")
+    assert arrived.content == b"Subject: big\r\n\r\n" + body
+
+
+def test_no_room_is_said_at_mail(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house.engine, "free_octets", lambda: 1000)
+    assert house.refusal("ann", mail=MailArguments(BOB, size=1000)) == "452 4.3.1"
+    house.send("ann", mail=MailArguments(BOB, size=999))
+
+
+@pytest.mark.parametrize(("error", "reply"), [(StoreFull(), "452 4.3.1"), (StoreUnavailable(), "451 4.3.0")])
+def test_a_failed_commit_is_temporary(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: Exception, reply: str
+) -> None:
+    def fail(*_: object, **__: object) -> "Deferred[None]":
+        failed: Deferred[None] = Deferred()
+        failed.errback(error)
+        return failed
+
+    monkeypatch.setattr(house.engine, "write", fail)
+    assert house.refusal("ann") == reply
+    assert house.refusal("ann", content=b"X: y\r\n\r\n" + bytes(range(1, 251)) * 80_000, cut=1 << 20) == reply
+
+
+def test_unfinished_content_at_and_past_its_limits() -> None:
+    unfinished = Unfinished(replace(Limits(), unfinished_per_address=100, unfinished=250))
+    unfinished.take("a", 100)
+    with pytest.raises(Refusal, match="452"):
+        unfinished.take("a", 1)
+    unfinished.take("b", 100)
+    unfinished.take(None, 50)
+    with pytest.raises(Refusal, match="452"):
+        unfinished.take(None, 1)
+    unfinished.give_back("a", 100)
+    unfinished.take(None, 100)
+    unfinished.give_back("b", 40)
+    unfinished.give_back("b", 60)
+    unfinished.give_back(None, 150)
+    assert unfinished.total == 0
+
+
+def test_unfinished_content_of_one_address(tmp_path: Path) -> None:
+    limits = replace(Limits(), unfinished_per_address=200)
+    house = House(memory_engine(), ServerSecrets.create(tmp_path / "secrets"), limits)
+    house.add("ann")
+
+    async def work() -> None:
+        first = await house.delivery.begin(house.hop(), MailArguments(BOB))
+        await first.add_recipient(SmtpPath("ann", "example.com"))
+        first.write(b"Subject: x\r\n\r\n" + b"y" * 150)
+        second = await house.delivery.begin(house.hop(), MailArguments(BOB))
+        with pytest.raises(Refusal, match=r"452 4\.3\.1"):
+            second.write(b"z" * 50)
+        second.abort()
+        await first.finish()
+
+    run(work())
+    house.send("ann", content=b"\r\n" + b"x" * 198)
+    with pytest.raises(Refusal):
+        house.send("ann", content=b"\r\n" + b"x" * 199)
+
+
+def test_aborting_twice_and_writing_after_it(house: House) -> None:
+    async def work() -> None:
+        transaction = await house.delivery.begin(house.hop(), MailArguments(BOB))
+        transaction.write(CONTENT)
+        transaction.abort()
+        transaction.abort()
+        with pytest.raises(Refusal):
+            transaction.write(CONTENT)
+
+    run(work())
+    assert house.delivery.unfinished.total == 0
