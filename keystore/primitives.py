@@ -2,8 +2,8 @@
 
 HPKE with X-Wing (MLKEM768-X25519, HKDF-SHA-256, AES-256-GCM) seals to a public key; Cobblestone-256 (C2SP chunked
 encryption) seals content; AES-256-GCM-SIV (RFC 8452) seals small records; HKDF-SHA-512 (RFC 5869) derives keys;
-bcrypt_pbkdf stretches passwords. No other module imports ``cryptography.hazmat`` primitives or
-``cryptography.cobblestone`` (TLS certificates, in `certmaild.keystore.certificates`, are another matter).
+bcrypt_pbkdf stretches passwords. No other module imports ``cryptography.hazmat`` or ``cryptography.cobblestone``; what
+certificates need of the former (keys, hashes, PEM) is handed on from here too.
 """
 
 import hashlib
@@ -16,7 +16,11 @@ from typing import TypeAlias
 import bcrypt
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes as hashes
+from cryptography.hazmat.primitives import serialization as serialization
+from cryptography.hazmat.primitives.asymmetric import ec as ec
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes as PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from cryptography.hazmat.primitives.hpke import (
