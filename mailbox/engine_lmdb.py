@@ -158,7 +158,10 @@ class _Write:
 
     def fire(self) -> None:
         if self.holding is not None:
-            self.holding.__exit__(None, None, None)
+            try:
+                self.holding.__exit__(None, None, None)
+            except Exception:
+                log.failure("letting go of keys failed")
         if self.failed:
             self.deferred.errback(self.answer)
         else:
@@ -421,7 +424,11 @@ class LmdbEngine:
         if last_txn == self._last_txn or self._ring is None:
             return
         self._last_txn = last_txn
-        changes = self._run_read(self._ring.read_new)
+        try:
+            changes = self._run_read(self._ring.read_new)
+        except Exception:
+            log.failure("the ring of changes cannot be read")
+            changes = None
         if changes is None:
             self.hub.deliver_everything()
         else:

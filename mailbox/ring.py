@@ -1,6 +1,10 @@
 """The ring: one sealed row for each commit that somebody may watch, read by the other processes."""
 
+from twisted.logger import Logger
+
+from certmaild.keystore.errors import SealBroken
 from certmaild.mailbox.changes import Change
+from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import (
     RING_ROW_CHANGES,
@@ -11,6 +15,8 @@ from certmaild.mailbox.layout import (
     encode_changes,
     ring_key,
 )
+
+log = Logger()
 
 
 class Ring:
@@ -56,13 +62,21 @@ class Ring:
             expected = number + 1
             if number in self._own:
                 continue
-            found = decode_changes(self._sealer.open_row(Table.RING, key, value))
+            found = self._open(key, value)
             everything |= not found
             changes.extend(found)
         self._seen = expected - 1
         for number in [own for own in tuple(self._own) if own <= self._seen]:
             self._own.discard(number)
         return None if everything else changes
+
+    def _open(self, key: bytes, value: bytes) -> tuple[Change, ...]:
+        """The changes in a row; none for one that is damaged, so that everybody looks at everything."""
+        try:
+            return decode_changes(self._sealer.open_row(Table.RING, key, value))
+        except (SealBroken, Damaged):
+            log.critical("ALARM: row {number} of the ring of changes is damaged", number=decode_ring_key(key))
+            return ()
 
 
 def _last(txn: ReadTxn) -> int:

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 import pytest
 from support import ClearSealer, lmdb_engine, reactor, run, start
 
+from certmaild.keystore.errors import KeysClosed
+from certmaild.keystore.server_secrets import FILES, ServerSecrets
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.engine_lmdb import GROUP_WRITES, LmdbEngine
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable
 from certmaild.mailbox.identifiers import UserId
-from certmaild.mailbox.layout import RING_ROW_CHANGES, RING_ROWS, Table, ring_key
+from certmaild.mailbox.layout import RING_ROW_CHANGES, RING_ROWS, Table, encode_changes, ring_key
 
 USER = UserId(b"u" * 16)
 ROOT = Path(__file__).parents[2]
@@ -247,6 +250,50 @@ def test_who_fell_behind_looks_at_everything(engine: LmdbEngine) -> None:
     run(engine.write(lambda txn: txn.put(Table.RING, ring_key(number), row)))
     reactor.advance(1)
     assert heard == [Change(kind, USER) for kind in ChangeKind]
+
+
+@pytest.mark.parametrize("value", [b"garbage", b"ring|0000000000000001|short"])
+def test_a_damaged_ring_row_means_look_at_everything_and_polling_goes_on(tmp_path: Path, value: bytes) -> None:
+    sealer = ServerSecrets({name: bytes([n]) * 32 for n, name in enumerate(FILES, 1)})
+    engine = lmdb_engine(tmp_path, sealer=sealer)
+    engine.start()
+    heard: list[Change] = []
+    engine.hub.watch(USER, heard.append)
+    run(engine.write(lambda txn: txn.put(Table.RING, ring_key(1), value)))
+    reactor.advance(1)
+    assert heard == [Change(kind, USER) for kind in ChangeKind]
+    heard.clear()
+    key, change = ring_key(2), Change(ChangeKind.FOLDERS, USER)
+    row = sealer.seal_row(Table.RING, key, encode_changes([change]))
+    run(engine.write(lambda txn: txn.put(Table.RING, key, row)))
+    reactor.advance(1)
+    assert heard == [change]
+    run(engine.close())
+
+
+def test_keys_that_do_not_let_go_hold_up_nobody(engine: LmdbEngine) -> None:
+    class Stuck:
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *args: object) -> None:
+            raise KeyError
+
+    deferred = start(engine.write(put(b"a"), holding=Stuck()))
+    run(engine.write(put(b"b")))
+    assert run(deferred) is None
+
+
+def test_keys_that_are_closed_already_fail_the_write(engine: LmdbEngine) -> None:
+    class Closed(AbstractContextManager[None]):
+        def __enter__(self) -> None:
+            raise KeysClosed
+
+        def __exit__(self, *args: object) -> None:
+            raise AssertionError
+
+    with pytest.raises(KeysClosed):
+        run(engine.write(put(b"a"), holding=Closed()))
 
 
 def test_the_ring_is_bounded(engine: LmdbEngine) -> None:
