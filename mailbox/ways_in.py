@@ -123,15 +123,27 @@ def _seal(
 
 
 def new_password(
-    secrets: ServerSecrets, user_id: UserId, password: bytes, root: Secret, *, rounds: int, created: int
+    secrets: ServerSecrets,
+    user_id: UserId,
+    password: bytes,
+    root: Secret,
+    *,
+    rounds: int,
+    created: int,
+    like: CredentialHead | None = None,
 ) -> CredentialRow:
-    """The credential of a human password; slow, for a thread. Raises `ValueError` for an empty one."""
+    """The credential of a human password; slow, for a thread. Raises `ValueError` for an empty one.
+
+    ``like`` gives scopes, expiry and networks of the credential that it replaces.
+    """
     if not password:
         raise ValueError("the password is empty")
     salt = new_salt()
     head = CredentialHead(
         Kind.PASSWORD, KDF_BCRYPT, secrets.pepper_id, rounds, salt, bytes(32), MAIL_SCOPES | Scope.MANAGE, created
     )
+    if like is not None:
+        head = replace(head, scopes=like.scopes, expires=like.expires, networks=like.networks)
     material = stretch(password_octets(password), KDF_BCRYPT, salt, rounds)
     return _seal(secrets, user_id, SINGLE_PASSWORD_ID, head, material, root)
 

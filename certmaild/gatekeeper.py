@@ -1,0 +1,407 @@
+"""Who comes in: every log-in of this process, with throttle, admission to hashing, cache and session counts.
+
+A device password is looked up by its own id and costs no hashing. Everything else takes the same road whether the name
+exists or not: wait as the throttle says, ask the cache, hash, compare; and has one answer when it fails.
+"""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from certmaild.kdf_pool import KdfPool
+from certmaild.keystore.codes import parse_device_password
+from certmaild.keystore.credentials import KDF_BCRYPT
+from certmaild.keystore.errors import PublicKeySwapped
+from certmaild.keystore.secret import Secret
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.keystore.users import KeyRing
+from certmaild.login_cache import HeldKeys, LoginCache, digest_of
+from certmaild.mailbox import account_rows, ways_in
+from certmaild.mailbox.account_rows import Target, find_address
+from certmaild.mailbox.addresses import Address, canonical
+from certmaild.mailbox.errors import AddressError
+from certmaild.mailbox.identifiers import CredentialId, UserId
+from certmaild.mailbox.interfaces import Engine, WriteTxn
+from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, Account, CredentialHead, Kind, Scope, State
+from certmaild.mailbox.opened import OpenMailbox
+from certmaild.mailbox.pool import MailboxPool
+from certmaild.mailbox.ways_in import Keyed
+from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
+from certmaild.protocols.limits import Limits
+from certmaild.throttle import Attempt, Throttle
+
+T = TypeVar("T")
+log = Logger()
+
+SCOPES = {Service.IMAP: Scope.IMAP_READ, Service.POP3: Scope.POP, Service.SUBMISSION: Scope.SUBMIT}
+WAITING_PER_NETWORK = 16
+WAITING = 2048
+"""Attempts that the throttle holds back at once; above it the answer is "try again later"."""
+SWEEP_S = 60
+DAY_S = 86_400
+_DEVICE = frozenset({Kind.DEVICE})
+_PASSWORD = frozenset({Kind.PASSWORD})
+
+
+class Clock(Protocol):
+    """What is needed of the reactor (`IReactorTime`)."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
+        """Run something later."""
+
+    def seconds(self) -> float:
+        """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session(Login):
+    """A log-in as this gatekeeper keeps it."""
+
+    created: int = 0
+    """When the credential was made: a password changed since has a later one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A right secret, its user's keys held once."""
+
+    user_id: UserId
+    credential_id: CredentialId
+    account: Account
+    head: CredentialHead
+    keys: KeyRing
+
+
+class InProcessGatekeeper:
+    """A `Gatekeeper`. ``slow`` hashes human passwords, ``quick`` asks the cache; ``rounds`` is what new hashes take.
+
+    ``domains`` are the hosted ones: with exactly one, a name without a domain is completed by it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        secrets: ServerSecrets,
+        mailboxes: MailboxPool,
+        clock: Clock,
+        slow: KdfPool,
+        quick: KdfPool,
+        *,
+        limits: Limits,
+        domains: tuple[str, ...],
+        rounds: int,
+        caching: bool = True,
+    ) -> None:
+        self._engine = engine
+        self._secrets = secrets
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._slow = slow
+        self._quick = quick
+        self._limits = limits
+        self._domains = domains
+        self._rounds = rounds
+        self._held = HeldKeys()
+        self._cache = LoginCache(self._held, clock.seconds) if caching else None
+        self._throttle = Throttle(clock.seconds)
+        self._waiting: Counter[str] = Counter()
+        self._per_credential: Counter[tuple[UserId, CredentialId]] = Counter()
+        self._per_mailbox: Counter[UserId] = Counter()
+        self._sessions: dict[int, Session] = {}
+        self._days: dict[tuple[UserId, CredentialId], int] = {}
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = clock  # type: ignore[assignment]  # a Protocol stands for the zope interface
+
+    def start(self) -> None:
+        """Begin to forget what is too old."""
+        self._sweeping.start(SWEEP_S, now=False)
+
+    def stop(self) -> None:
+        """Forget every cached password; sessions keep their keys until they log out."""
+        if self._sweeping.running:
+            self._sweeping.stop()
+        if self._cache is not None:
+            self._cache.clear()
+
+    def _sweep(self) -> None:
+        if self._cache is not None:
+            self._cache.sweep()
+        self._days.clear()
+
+    # Log-in.
+
+    async def log_in(self, username: bytes, password: bytes, *, service: Service, peer: str) -> Login:
+        """See `Gatekeeper.log_in`."""
+        try:
+            proven = await self._prove(username, password, service, peer)
+        except (LogInRefused, LogInUnavailable):
+            raise
+        except PublicKeySwapped:
+            log.critical("ALARM: the public key of the user logging in from {peer} is not his own", peer=peer)
+            raise LogInUnavailable("Temporary failure, try again later") from None
+        except Exception:
+            log.failure("log-in from {peer} failed", peer=peer)
+            raise LogInUnavailable("Temporary failure, try again later") from None
+        return self._admit(proven)
+
+    def _admit(self, proven: Proven) -> Session:
+        credential = (proven.user_id, proven.credential_id)
+        if (
+            self._per_credential[credential] >= self._limits.sessions_per_credential
+            or self._per_mailbox[proven.user_id] >= self._limits.sessions_per_mailbox
+        ):
+            self._held.release(proven.user_id)
+            raise TooManySessions
+        self._per_credential[credential] += 1
+        self._per_mailbox[proven.user_id] += 1
+        session = Session(
+            proven.user_id,
+            proven.account.address,
+            proven.credential_id,
+            Scope.IMAP_WRITE not in proven.head.scopes,
+            proven.keys,
+            proven.head.created,
+        )
+        self._sessions[id(session)] = session
+        self._note_use(proven.user_id, proven.credential_id)
+        return session
+
+    async def _prove(self, username: bytes, password: bytes, service: Service, peer: str) -> Proven:
+        address = self._address(username)
+        target = None if address is None else await self._engine.read(lambda txn: find_address(txn, address))
+        proven = None if target is None else await self._by_code(target, password, service, peer)
+        if proven is not None:
+            return proven
+        if target is not None:
+            who = bytes(target.user_id)
+        else:
+            who = username[:512] if address is None else address.base.key
+        attempt = self._throttle.attempt(who, peer)
+        try:
+            await self._wait(attempt)
+            proven = await self._by_password(target, who, password, service, peer)
+        except BaseException:
+            attempt.excused()
+            raise
+        if proven is None:
+            log.info("log-in refused for a name or password from {peer} ({service})", peer=peer, service=service.value)
+            raise LogInRefused
+        attempt.succeeded()
+        return proven
+
+    def _address(self, username: bytes) -> Address | None:
+        try:
+            if b"@" not in username and len(self._domains) == 1:
+                username += b"@" + self._domains[0].encode("ascii")
+            return canonical(username)
+        except AddressError:
+            return None
+
+    async def _wait(self, attempt: Attempt) -> None:
+        if not attempt.delay_s:
+            return
+        if self._waiting[attempt.network] >= WAITING_PER_NETWORK or self._waiting.total() >= WAITING:
+            raise LogInUnavailable("Too many failed log-ins, try again later", int(attempt.delay_s))
+        self._waiting[attempt.network] += 1
+        try:
+            pause: Deferred[None] = Deferred()
+            self._clock.callLater(attempt.delay_s, pause.callback, None)
+            await pause
+        finally:
+            self._waiting[attempt.network] -= 1
+            if not self._waiting[attempt.network]:
+                del self._waiting[attempt.network]
+
+    async def _by_code(self, target: Target, password: bytes, service: Service, peer: str) -> Proven | None:
+        """A device password: one record is read, nothing is stretched."""
+        code = parse_device_password(password)
+        if code is None or code.credential_id is None:
+            return None
+        keyed = await self._read(target, CredentialId(code.credential_id), _DEVICE)
+        if keyed is None:
+            return None
+        return self._opened(keyed, code.material, service, peer)
+
+    async def _by_password(
+        self, target: Target | None, who: bytes, password: bytes, service: Service, peer: str
+    ) -> Proven | None:
+        """A human password: from the cache, else stretched, a name that does not exist as well."""
+        cache, cache_key = self._cache, b""
+        if cache is not None:
+            cache_key = await self._quick.run(peer, lambda: cache.key_for(who, password))
+            if (found := await self._from_cache(cache_key, service, peer)) is not None:
+                return found
+        keyed = None if target is None else await self._read(target, SINGLE_PASSWORD_ID, _PASSWORD)
+        head = self._nobody(who) if keyed is None else keyed.credential.head
+        material = await self._slow.run(peer, lambda: ways_in.material_for(head, password))
+        if keyed is None:
+            return None
+        if await self._stamp(keyed.user_id, keyed.credential_id) != keyed.stamp:
+            raise LogInUnavailable("The account changed just now, try again")
+        root = ways_in.open_root(self._secrets, keyed, material)
+        if root is None:
+            return None
+        try:
+            proven = self._hold(keyed, root, service, peer)
+            if proven is not None and cache is not None:
+                cache.put(cache_key, keyed.user_id, keyed.credential_id, keyed.stamp)
+            if proven is not None and head.rounds != self._rounds:
+                self._in_background(self._stretch_again(keyed, password, Secret(bytes(root.reveal())), peer))
+            return proven
+        finally:
+            root.wipe()
+
+    def _nobody(self, who: bytes) -> CredentialHead:
+        """What a name without a password is stretched with: the same work, for ever the same salt."""
+        salt = self._secrets.unknown_salt(who)
+        return CredentialHead(
+            Kind.PASSWORD, KDF_BCRYPT, self._secrets.pepper_id, self._rounds, salt, bytes(32), Scope(0), 0
+        )
+
+    async def _from_cache(self, key: bytes, service: Service, peer: str) -> Proven | None:
+        entry = None if self._cache is None else self._cache.get(key)
+        if self._cache is None or entry is None:
+            return None
+        keyed = await self._read(Target(entry.user_id, ""), entry.credential_id, _PASSWORD)
+        if keyed is None or digest_of(keyed.stamp) != entry.stamp:
+            self._cache.drop(key)
+            return None
+        if not _may(keyed, service, peer, self._clock.seconds()):
+            return None
+        keys = self._held.take(entry.user_id)
+        if keys is None:
+            return None
+        return Proven(entry.user_id, entry.credential_id, keyed.account, keyed.credential.head, keys)
+
+    def _read(self, target: Target, credential_id: CredentialId, kinds: frozenset[Kind]) -> Awaitable[Keyed | None]:
+        return self._engine.read(
+            lambda txn: ways_in.read_keyed(txn, self._secrets, target.user_id, credential_id, kinds=kinds)
+        )
+
+    def _stamp(self, user_id: UserId, credential_id: CredentialId) -> Awaitable[bytes | None]:
+        return self._engine.read(lambda txn: ways_in.read_stamp(txn, user_id, credential_id))
+
+    def _opened(self, keyed: Keyed, material: bytes, service: Service, peer: str) -> Proven | None:
+        root = ways_in.open_root(self._secrets, keyed, material)
+        if root is None:
+            return None
+        try:
+            return self._hold(keyed, root, service, peer)
+        finally:
+            root.wipe()
+
+    def _hold(self, keyed: Keyed, root: Secret, service: Service, peer: str) -> Proven | None:
+        if not _may(keyed, service, peer, self._clock.seconds()):
+            return None
+        keys = self._held.hold(keyed.user_id, ways_in.open_keys(keyed, root))
+        return Proven(keyed.user_id, keyed.credential_id, keyed.account, keyed.credential.head, keys)
+
+    # After it.
+
+    async def _stretch_again(self, keyed: Keyed, password: bytes, root: Secret, peer: str) -> None:
+        """Store the password under today's rounds, unless the row changed or there is no place for it now."""
+        head, user_id = keyed.credential.head, keyed.user_id
+        try:
+            with suppress(LogInUnavailable):
+                made = await self._slow.run(
+                    peer,
+                    lambda: ways_in.new_password(
+                        self._secrets, user_id, password, root, rounds=self._rounds, created=head.created, like=head
+                    ),
+                )
+                row = replace(made, label=keyed.credential.label)
+
+                def work(txn: WriteTxn) -> None:
+                    if ways_in.read_stamp(txn, user_id, keyed.credential_id) == keyed.stamp:
+                        account_rows.write_credential(txn, user_id, keyed.credential_id, row)
+
+                await self._engine.write(work)
+        finally:
+            root.wipe()
+
+    def _note_use(self, user_id: UserId, credential_id: CredentialId) -> None:
+        """Store the day of use, at most once a day, without anybody waiting for it."""
+        today, whose = int(self._clock.seconds()) // DAY_S, (user_id, credential_id)
+        if self._days.get(whose) == today:
+            return
+        self._days[whose] = today
+        secrets = self._secrets
+
+        async def note() -> None:
+            day = await self._engine.read(lambda txn: account_rows.read_day(txn, secrets, user_id, credential_id))
+            if day != today:
+                await self._engine.write(
+                    lambda txn: account_rows.write_day(txn, secrets, user_id, credential_id, today)
+                )
+
+        self._in_background(note())
+
+    def _in_background(self, work: "Awaitable[None]") -> None:
+        async def wait() -> None:
+            await work
+
+        Deferred.fromCoroutine(wait()).addErrback(lambda failure: log.failure("after a log-in", failure))
+
+    async def is_valid(self, login: Login) -> bool:
+        """See `Gatekeeper.is_valid`. A password changed since, by whoever, ends its sessions as a revoked one does."""
+        secrets, user_id, credential_id = self._secrets, login.user_id, login.credential_id
+        account, row = await self._engine.read(
+            lambda txn: (
+                account_rows.read_account(txn, secrets, user_id),
+                account_rows.read_credential(txn, user_id, credential_id),
+            )
+        )
+        if account is None or row is None or account.state is not State.ACTIVE:
+            return False
+        if row.head.expires and row.head.expires <= self._clock.seconds():
+            return False
+        return not isinstance(login, Session) or login.created == row.head.created
+
+    def log_out(self, login: Login) -> None:
+        """See `Gatekeeper.log_out`; a second call does nothing."""
+        if self._sessions.pop(id(login), None) is None:
+            return
+        _count_down(self._per_credential, (login.user_id, login.credential_id))
+        _count_down(self._per_mailbox, login.user_id)
+        self._held.release(login.user_id)
+
+    async def open_mailbox(self, login: Login) -> OpenMailbox:
+        """See `Gatekeeper.open_mailbox`."""
+        return self._mailboxes.open(login.user_id, login.address, login.keys)
+
+    @property
+    def sessions(self) -> int:
+        """Logged in now."""
+        return len(self._sessions)
+
+
+def _count_down(counter: Counter[T], key: T) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
+
+
+def _may(keyed: Keyed, service: Service, peer: str, now: float) -> bool:
+    """Whether an active account's credential is for this service, not expired, and used from where it may be."""
+    head = keyed.credential.head
+    if keyed.account.state is not State.ACTIVE or SCOPES[service] not in head.scopes:
+        return False
+    if head.expires and head.expires <= now:
+        return False
+    return not head.networks or _is_within(peer, head.networks)
+
+
+def _is_within(peer: str, networks: bytes) -> bool:
+    try:
+        address = ipaddress.ip_address(peer)
+        return any(address in ipaddress.ip_network(one) for one in networks.decode("ascii").split("\n"))
+    except ValueError:
+        return False
