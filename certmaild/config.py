@@ -1,0 +1,313 @@
+"""The configuration: one TOML file, read into frozen values, with a plain sentence for whatever is wrong."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import idna
+import msgspec
+
+from certmaild.config_file import DEFAULT_DATA, ConfigError, File, parse_duration, parse_size, read_file
+from certmaild.keystore.certificates import PrivateFiles
+from certmaild.keystore.errors import CertificateUnfit
+from certmaild.keystore.tls import CertificateFiles, read_identity, warnings
+from certmaild.protocols.limits import Limits
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Findings",
+    "check",
+    "default",
+    "load",
+    "parse_duration",
+    "parse_size",
+    "restart_keys",
+]
+
+LISTENERS = ("imaps", "pop3s", "smtp", "submission", "submissions")
+_DEFAULT_PORTS = {"imaps": 1993, "pop3s": 1995, "smtp": 1025, "submission": 1587, "submissions": 1465}
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+# The configuration as the program sees it.
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Addresses and, by listener, its port, ``systemd:NAME``, or None when it is off."""
+
+    address: tuple[str, ...] = ("127.0.0.1",)
+    imaps: int | str | None = None
+    pop3s: int | str | None = None
+    smtp: int | str | None = None
+    submission: int | str | None = None
+    submissions: int | str | None = None
+
+    def ports(self) -> dict[str, int | str]:
+        """The listeners that are on."""
+        given = {name: getattr(self, name) for name in LISTENERS}
+        return {name: port for name, port in given.items() if port is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificates. Without ``certificate`` in the file they are our own authority's, in the data directory."""
+
+    default: CertificateFiles
+    names: tuple[CertificateFiles, ...] = ()
+    minimum: str = "1.2"
+    strict_names: bool = False
+    """On 993, 995 and 465 a client must name a server that a certificate is for."""
+    private: bool = True
+    """The certificate is our own authority's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """Port 25."""
+
+    tls_required: bool = True
+    clear_networks: tuple[Network, ...] = ()
+    """Who may deliver without TLS all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    """How human passwords are stretched."""
+
+    kdf: str = "bcrypt"
+    rounds: int | None = None
+    """None: calibrated to 250 ms."""
+    login_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that is set; paths are absolute, sizes in octets, times in seconds."""
+
+    path: Path | None
+    """The file it came from; None without one."""
+    hostname: str
+    domains: tuple[str, ...]
+    """Lower-case A-labels."""
+    data: Path
+    secrets: Path
+    tls: Tls
+    listen: Listen
+    workers: int = 0
+    postmaster: str | None = None
+    privacy: bool = True
+    """The address of a submitting client is left out of Received."""
+    padding: bool = True
+    """Frames are padded so that their sizes say less (Padme)."""
+    free_disk: int = 256 * 2**20
+    shutdown_time: int = 30
+    inbound: Inbound = Inbound()
+    limits: Limits = field(default_factory=Limits)
+    passwords: Passwords = Passwords()
+
+    @property
+    def store(self) -> Path:
+        """The LMDB environment's directory."""
+        return self.data / "store"
+
+
+def default(data_dir: Path | str | None = None) -> Config:
+    """The configuration without a file: high ports on 127.0.0.1 for ``localhost``."""
+    data = Path(DEFAULT_DATA if data_dir is None else data_dir).absolute()
+    files = PrivateFiles(data)
+    return Config(
+        None,
+        "localhost",
+        ("localhost",),
+        data,
+        data / "secrets",
+        Tls(CertificateFiles(files.chain, files.key)),
+        Listen(("127.0.0.1",), **_DEFAULT_PORTS),
+    )
+
+
+def load(path: Path | str, data_dir: Path | str | None = None) -> Config:
+    """Read a configuration file; ``data_dir`` replaces its ``data``. Raises `ConfigError`."""
+    path = Path(path).absolute()
+    return _Reader(path, read_file(path), data_dir).config()
+
+
+class _Reader:
+    """Turns the file's texts into values, and collects what is wrong with them."""
+
+    def __init__(self, path: Path, file: File, data_dir: Path | str | None) -> None:
+        self._path = path
+        self._file = file
+        self._data = self._place(file.data) if data_dir is None else Path(data_dir).absolute()
+        self._wrong: list[str] = []
+
+    def config(self) -> Config:
+        file = self._file
+        if file.workers < 0:
+            self._say("workers", "expected 0 or more")
+        config = Config(
+            self._path,
+            self._host("hostname", file.hostname),
+            self._domains(),
+            self._data,
+            self._data / "secrets" if file.secrets is None else self._place(file.secrets),
+            self._tls(),
+            self._listen(),
+            file.workers,
+            file.postmaster,
+            file.privacy,
+            file.padding,
+            int(file.free_disk),
+            int(file.shutdown_time),
+            Inbound(file.inbound.tls == "required", self._networks()),
+            self._limits(),
+            self._passwords(),
+        )
+        if config.postmaster is not None and "@" not in config.postmaster:
+            self._say("postmaster", "expected an address of a member")
+        if self._wrong:
+            raise ConfigError(*self._wrong)
+        return config
+
+    def _say(self, key: str, what: str) -> None:
+        self._wrong.append(f"{self._path}: the key {key}: {what}.")
+
+    def _place(self, given: str) -> Path:
+        """Relative to the file."""
+        return (self._path.parent / Path(given).expanduser()).absolute()
+
+    def _host(self, key: str, given: str) -> str:
+        try:
+            name = given.rstrip(".").lower()
+            name = name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
+            labels = name.split(".")
+            if len(name) <= 253 and all(re.fullmatch(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?", one) for one in labels):
+                return name
+        except idna.IDNAError:
+            pass
+        self._say(key, f"expected a host name, found {given!r}")
+        return ""
+
+    def _domains(self) -> tuple[str, ...]:
+        if not self._file.domains:
+            self._say("domains", "expected at least one domain")
+        return tuple(dict.fromkeys(self._host("domains", domain) for domain in self._file.domains))
+
+    def _tls(self) -> Tls:
+        tls = self._file.tls
+        if (tls.certificate is None) != (tls.key is None):
+            self._say("tls", "certificate and key are given together or not at all")
+        private = tls.certificate is None or tls.key is None
+        own = PrivateFiles(self._data)
+        return Tls(
+            CertificateFiles(
+                own.chain if tls.certificate is None else self._place(tls.certificate),
+                own.key if tls.key is None else self._place(tls.key),
+            ),
+            tuple(
+                CertificateFiles(self._place(one.certificate), self._place(one.key), self._server_name(one.name))
+                for one in tls.names
+            ),
+            tls.minimum,
+            tls.strict_names,
+            private,
+        )
+
+    def _server_name(self, given: str) -> str:
+        if given.startswith("*."):
+            return "*." + self._host("tls.names.name", given[2:])
+        return self._host("tls.names.name", given)
+
+    def _listen(self) -> Listen:
+        listen = self._file.listen
+        for address in listen.address:
+            try:
+                ip_address(address)
+            except ValueError:
+                self._say("listen.address", f"expected IP addresses, found {address!r}")
+        ports: dict[str, Any] = {name: getattr(listen, name) for name in LISTENERS}
+        for name, port in ports.items():
+            if port is not None and not _is_port(port):
+                self._say(f"listen.{name}", f'expected a port from 1 to 65535, or "systemd:NAME", found {port!r}')
+        given = [port for port in ports.values() if port is not None]
+        if len(set(given)) < len(given):
+            self._say("listen", "two listeners have the same port")
+        return Listen(tuple(listen.address), **ports)
+
+    def _networks(self) -> tuple[Network, ...]:
+        networks = []
+        for given in self._file.inbound.clear_networks:
+            try:
+                networks.append(ip_network(given))
+            except ValueError:
+                self._say("inbound.clear_networks", f'expected networks such as "192.0.2.0/24", found {given!r}')
+        return tuple(networks)
+
+    def _limits(self) -> Limits:
+        given = msgspec.structs.asdict(self._file.limits)
+        given = {name: int(value) for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            if value < 1:
+                self._say(f"limits.{name}", "expected at least 1")
+        return Limits(**given)
+
+    def _passwords(self) -> Passwords:
+        given = self._file.passwords
+        if given.rounds is not None and not 64 <= given.rounds <= 512:
+            self._say("passwords.rounds", "expected 64 to 512")
+        return Passwords(given.kdf, given.rounds, given.login_cache)
+
+
+def _is_port(given: int | str) -> bool:
+    if isinstance(given, str):
+        return re.fullmatch(r"systemd:[A-Za-z0-9_.-]+", given) is not None
+    return 1 <= given <= 65535
+
+
+# What `config check` says beside what `load` raises.
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is wrong, and what is worth knowing, in sentences."""
+
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def check(config: Config) -> Findings:
+    """Look at the files that the configuration names: certificates and keys must be readable and match."""
+    problems, noted = [], []
+    for files in (config.tls.default, *config.tls.names):
+        if config.tls.private and files is config.tls.default and not files.certificate.exists():
+            noted.append("the certificate will be made at the first start, by an authority of our own.")
+            continue
+        try:
+            read_identity(files)
+            noted += [one + "." for one in warnings(files, files.name or config.hostname)]
+        except CertificateUnfit as unfit:
+            problems.append(f"{unfit}.")
+    if not config.listen.ports():
+        problems.append("no listener is on: the table [listen] names no port.")
+    if config.data == config.secrets:
+        problems.append("the secrets must not lie in the data directory itself.")
+    if config.secrets.is_relative_to(config.store):
+        problems.append("the secrets must not lie inside the store.")
+    return Findings(tuple(problems), tuple(noted))
+
+
+def restart_keys(old: Config, new: Config) -> list[str]:
+    """The keys whose change counts only after a restart (certificates, limits and the like count at once)."""
+    watched: Sequence[str] = ("data", "secrets", "hostname", "domains", "workers", "free_disk", "padding")
+    changed = [name for name in watched if getattr(old, name) != getattr(new, name)]
+    changed += [f"listen.{one.name}" for one in fields(Listen) if _differs(old.listen, new.listen, one.name)]
+    return changed + (["tls.minimum"] if old.tls.minimum != new.tls.minimum else [])
+
+
+def _differs(old: object, new: object, name: str) -> bool:
+    return bool(getattr(old, name) != getattr(new, name))

@@ -1,0 +1,201 @@
+"""The configuration file as it is written: its keys and types, and sentences for what does not fit them."""
+
+import difflib
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from certmaild.protocols.limits import Limits
+
+DEFAULT_DATA = "certmaild-data"
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Its text is one sentence or more, each on a line, fit to print."""
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+class Size(int):
+    """Octets, as a number or like ``"3GiB"``, ``"150 MiB"``, ``"10GB"``."""
+
+    expected = 'a size, such as 1048576 or "150MiB"'
+
+
+class Duration(int):
+    """Seconds, as a number or like ``"30s"``, ``"5m"``, ``"1h"``."""
+
+    expected = 'a time, such as 30 or "5m"'
+
+
+def parse_size(given: object) -> int:
+    """Octets. Raises `ValueError`."""
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+        return given
+    match = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]{0,3})", given) if isinstance(given, str) else None
+    if match is None or match[2].upper() not in _UNITS:
+        raise ValueError(f"Expected {Size.expected}")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def parse_duration(given: object) -> int:
+    """Seconds. Raises `ValueError`."""
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+        return given
+    match = re.fullmatch(r"(\d{1,9})\s*([a-z]{0,3})", given) if isinstance(given, str) else None
+    if match is None or match[2] not in _SECONDS:
+        raise ValueError(f"Expected {Duration.expected}")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _custom(kind: type, given: object) -> Size | Duration:
+    """What msgspec asks for types that are not its own."""
+    return Size(parse_size(given)) if kind is Size else Duration(parse_duration(given))
+
+
+# The file as it is written.
+
+
+class _ListenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    address: tuple[str, ...] = ("127.0.0.1", "::1")
+    imaps: int | str | None = None
+    pop3s: int | str | None = None
+    smtp: int | str | None = None
+    submission: int | str | None = None
+    submissions: int | str | None = None
+
+
+class _NameFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    certificate: str
+    key: str
+
+
+class _TlsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    certificate: str | None = None
+    key: str | None = None
+    minimum: Literal["1.2", "1.3"] = "1.2"
+    strict_names: bool = False
+    names: tuple[_NameFile, ...] = ()
+
+
+class _InboundFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tls: Literal["required", "offered"] = "required"
+    clear_networks: tuple[str, ...] = ()
+
+
+class _PasswordsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kdf: Literal["bcrypt"] = "bcrypt"
+    rounds: int | None = None
+    login_cache: bool = True
+
+
+_COUNTS = frozenset(
+    "recipients connections_per_address connections sessions_per_credential sessions_per_mailbox "
+    "bad_commands_before_login bad_commands commands_in_flight mime_parts mime_depth".split()
+)
+
+
+def _limit_type(name: str) -> Any:
+    if name in _COUNTS:
+        return int | None
+    return (Duration if "time" in name or name == "idle_still_here" else Size) | None
+
+
+_LimitsFile = msgspec.defstruct(
+    "_LimitsFile",
+    [(limit.name, _limit_type(limit.name), None) for limit in fields(Limits)],
+    frozen=True,
+    forbid_unknown_fields=True,
+    module=__name__,
+)
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    hostname: str = "localhost"
+    domains: tuple[str, ...] = ("localhost",)
+    data: str = DEFAULT_DATA
+    secrets: str | None = None
+    workers: int = 0
+    postmaster: str | None = None
+    privacy: bool = True
+    padding: bool = True
+    free_disk: Size = Size(256 * 2**20)
+    shutdown_time: Duration = Duration(30)
+    listen: _ListenFile = _ListenFile()
+    tls: _TlsFile = _TlsFile()
+    inbound: _InboundFile = _InboundFile()
+    limits: _LimitsFile = _LimitsFile()  # type: ignore[valid-type]  # made of the fields of Limits
+    passwords: _PasswordsFile = _PasswordsFile()
+
+
+def read_file(path: Path) -> File:
+    """The keys and values of a file. Raises `ConfigError`."""
+    try:
+        given = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as fault:
+        raise ConfigError(f"{path}: cannot be read: {fault.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text.") from None
+    except tomllib.TOMLDecodeError as fault:
+        raise ConfigError(f"{path}: is not TOML: {fault}.") from None
+    try:
+        return msgspec.convert(given, File, dec_hook=_custom)
+    except msgspec.ValidationError as fault:
+        raise ConfigError(f"{path}: {_sentence(str(fault))}") from None
+
+
+def _sentence(fault: str) -> str:
+    """What msgspec says, with the key first and in words."""
+    what, _, where = fault.partition(" - at `$")
+    key = where.rstrip("`").lstrip(".").replace("[...]", "")
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL)
+    if unknown:
+        full = f"{key}.{unknown[1]}" if key else unknown[1]
+        near = difflib.get_close_matches(unknown[1], _known_keys(key), 1)
+        return f"the key {full} is not known" + (f"; did you mean {near[0]}?" if near else ".")
+    missing = re.fullmatch(r"Object missing required field `(.*)`", what, re.DOTALL)
+    if missing:
+        return f"the key {key}.{missing[1]} is missing."
+    for name, words in (
+        ("`int | null`", "a whole number"),
+        ("`int | str | null`", 'a port, or "systemd:NAME"'),
+        ("`int`", "a whole number"),
+        ("`str | null`", "a text in quotes"),
+        ("`str`", "a text in quotes"),
+        ("`bool`", "true or false"),
+        ("`array`", "a list in brackets"),
+        ("`object | null`", "a table"),
+        ("`object`", "a table"),
+        ("`float`", "a number with a point"),
+    ):
+        what = what.replace(name, words)
+    if what.startswith("Invalid enum value"):
+        what = f"expected {_CHOICES[key]}"
+    return f"the key {key}: {what[0].lower()}{what[1:]}."
+
+
+_CHOICES = {"tls.minimum": '"1.2" or "1.3"', "inbound.tls": '"required" or "offered"', "passwords.kdf": '"bcrypt"'}
+
+
+def _known_keys(table: str) -> list[str]:
+    table = re.sub(r"\[\d+\]", "", table)
+    tables: dict[str, Any] = {
+        "": File,
+        "listen": _ListenFile,
+        "tls": _TlsFile,
+        "tls.names": _NameFile,
+        "inbound": _InboundFile,
+        "limits": _LimitsFile,
+        "passwords": _PasswordsFile,
+    }
+    return list(tables[table].__struct_fields__) if table in tables else []
