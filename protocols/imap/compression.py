@@ -14,7 +14,7 @@ INFLATE_OCTETS = 64 * 1024
 class Deflation:
     """Both directions of a compressed connection."""
 
-    __slots__ = ("_full", "_in", "_out", "_waiting")
+    __slots__ = ("_full", "_in", "_out", "_unfinished", "_waiting")
 
     def __init__(self) -> None:
         self._out = zlib.compressobj(LEVEL, zlib.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL)
@@ -22,11 +22,16 @@ class Deflation:
         self._in = zlib.decompressobj(-zlib.MAX_WBITS)
         self._waiting = b""
         self._full = False
+        self._unfinished = False
 
     def deflate(self, data: bytes, *, end: bool) -> bytes:
         """Compressed octets; ``end`` brings out all of it and forgets it, so that nothing later refers to it."""
         packed = self._out.compress(data)
-        return packed + self._out.flush(zlib.Z_FULL_FLUSH) if end else packed
+        self._unfinished = self._unfinished or bool(data)
+        if end and self._unfinished:
+            self._unfinished = False
+            packed += self._out.flush(zlib.Z_FULL_FLUSH)
+        return packed
 
     def receive(self, data: bytes) -> None:
         """Take octets from the connection."""

@@ -2,7 +2,6 @@
 
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
-from certmaild.protocols.imap.errors import Bad
 from certmaild.protocols.imap.grammar.tokens import Cursor
 
 MAX_FIELDS = 30
@@ -20,7 +19,7 @@ async def run(context: Context, command: Command) -> None:
 
 
 def parse(cursor: Cursor) -> tuple[tuple[str, str], ...]:
-    """Pairs of field and value in the order given; values that are NIL are empty."""
+    """Pairs of field and value in the order given; values that are NIL are empty, what is too long is cut."""
     if cursor.skip_word(b"NIL"):
         return ()
 
@@ -28,8 +27,6 @@ def parse(cursor: Cursor) -> tuple[tuple[str, str], ...]:
         field = cursor.string()
         cursor.space()
         value = cursor.nstring() or b""
-        if len(field) > MAX_FIELD or len(value) > MAX_VALUE:
-            raise Bad(b"Longer than ID allows.")
-        return field.decode("utf-8", "replace"), value.decode("utf-8", "replace")
+        return field[:MAX_FIELD].decode("utf-8", "replace"), value[:MAX_VALUE].decode("utf-8", "replace")
 
     return tuple(cursor.items(pair, empty=True, largest=MAX_FIELDS))

@@ -1,0 +1,512 @@
+"""The IMAP server around the session: times, shut-down, faults, streams, back-pressure, COMPRESS."""
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from imap_support import House, Line
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+
+from certmaild.mailbox.changes import ChangeKind
+from certmaild.mailbox.errors import StoreUnavailable
+from certmaild.protocols.imap.command import Command
+from certmaild.protocols.imap.context import Context
+from certmaild.protocols.imap.errors import Bad, ConnectionGone, No
+from certmaild.protocols.imap.registry import AFTER_LOGIN, COMMANDS, Spec
+from certmaild.protocols.limits import Limits
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator["Deferred[None]"]:
+    """A command HANG that waits for this."""
+    waiting: Deferred[None] = Deferred()
+
+    async def run(context: Context, command: Command) -> None:
+        await waiting
+        await context.ok(command)
+
+    monkeypatch.setitem(COMMANDS, b"HANG", Spec(run, AFTER_LOGIN))
+    yield waiting
+
+
+def serve_append(monkeypatch: pytest.MonkeyPatch, taken: list[bytes], fail_after: int = 100) -> None:
+    """An APPEND that keeps what it reads."""
+
+    async def run(context: Context, command: Command) -> None:
+        assert command.stream is not None
+        if fail_after == 0:
+            raise No(b"Refused.", b"TRYCREATE")
+        while command.stream.more:
+            octets = b""
+            while chunk := await command.stream.read():
+                octets += chunk
+            taken.append(octets)
+            if len(taken) == fail_after:
+                raise No(b"Refused.")
+            taken.append(await command.stream.next_text())
+        await context.ok(command)
+
+    monkeypatch.setitem(COMMANDS, b"APPEND", Spec(run, AFTER_LOGIN))
+
+
+# Times
+
+
+def test_log_in_has_a_minute(house: House) -> None:
+    line = house.connect()
+    line.take()
+    house.clock.advance(59.9)
+    assert not line.closed
+    house.clock.advance(0.1)
+    assert line.take() == b"* BYE Too long without log-in.\r\n"
+    assert line.closed
+    assert house.door.inside == 0
+    assert house.clock.getDelayedCalls() == []
+
+
+def test_silence_after_log_in_has_half_an_hour(house: House) -> None:
+    line = house.log_in()
+    house.clock.advance(1000)
+    line.send(b"a NOOP\r\n")
+    house.clock.advance(1799)
+    assert line.take() == b""
+    house.clock.advance(1)
+    assert line.take() == b"* BYE Logged out for inactivity.\r\n"
+    assert line.closed
+
+
+def test_idle_is_not_silence(house: House) -> None:
+    line = house.log_in()
+    assert line.send(b"a IDLE\r\n") == b"+ idling\r\n"
+    for _ in range(40):
+        house.clock.advance(120)
+        assert line.take() == b"* OK Still here\r\n"
+    assert line.send(b"done\r\n") == b"a OK Completed.\r\n"
+    house.clock.advance(1799)
+    assert not line.closed
+
+
+def test_a_command_that_waits_for_us_is_not_silence(house: House, hung: "Deferred[None]") -> None:
+    line = house.log_in()
+    line.send(b"a HANG\r\n")
+    house.clock.advance(4000)
+    assert not line.closed
+    hung.callback(None)
+    assert line.take() == b"a OK Completed.\r\n"
+
+
+def test_a_client_that_stops_within_a_literal_is_cut_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_append(monkeypatch, [])
+    line = house.log_in()
+    assert line.send(b"a APPEND x {9}\r\n") == b"+ OK\r\n"
+    house.clock.advance(1800)
+    assert line.aborted
+
+
+# Ends
+
+
+def test_revoked_credential_ends_idle_and_silence_at_once(house: House) -> None:
+    idling, silent = house.log_in(), house.log_in()
+    idling.send(b"a IDLE\r\n")
+    house.announce(ChangeKind.ACCOUNT)
+    assert not idling.closed
+    house.gate.valid = False
+    house.announce(ChangeKind.ACCOUNT)
+    for line in (idling, silent):
+        assert line.take() == b"* BYE [UNAVAILABLE] This log-in is no longer valid.\r\n"
+        assert line.closed
+    assert house.gate.sessions == 0
+
+
+def test_revoked_credential_ends_a_command_within_a_second(house: House, hung: "Deferred[None]") -> None:
+    line = house.log_in()
+    line.send(b"a HANG\r\n")
+    house.gate.valid = False
+    house.announce(ChangeKind.ACCOUNT)
+    assert not line.closed
+    house.clock.advance(1)
+    assert line.aborted
+    assert house.gate.sessions == 1
+    hung.callback(None)
+    assert house.gate.sessions == 0
+
+
+def test_shut_down_waits_for_the_command_in_flight(house: House, hung: "Deferred[None]") -> None:
+    busy, idling, silent, asking = house.log_in(), house.log_in(), house.log_in(), house.connect()
+    asking.take()
+    busy.send(b"a HANG\r\nb NOOP\r\n")
+    idling.send(b"a IDLE\r\n")
+    asking.send(b"a AUTHENTICATE PLAIN\r\n")
+    done = Deferred.fromCoroutine(house.factory.shut_down())
+    bye = b"* BYE The server is shutting down.\r\n"
+    assert [line.take() for line in (idling, silent, asking)] == [bye, bye, bye]
+    assert not busy.closed
+    assert not done.called
+    hung.callback(None)
+    assert busy.take() == b"a OK Completed.\r\n" + bye
+    assert done.called
+    assert house.factory.connections == set()
+
+
+def test_eviction_and_a_closed_door(house: House) -> None:
+    line = house.connect()
+    line.take()
+    line.server.evict()
+    assert line.take() == b"* BYE [UNAVAILABLE] The server is busy; try again later.\r\n"
+    house.door.open = False
+    line = house.connect()
+    assert line.take() == b"* BYE [LIMIT] Too many connections from your address.\r\n"
+    assert line.closed
+
+
+def test_a_client_that_leaves_lets_go_of_everything(house: House, hung: "Deferred[None]") -> None:
+    for command in (b"", b"a IDLE\r\n", b"a HANG\r\n", b"a SELECT INB"):
+        line = house.log_in()
+        line.send(command)
+        line.hang_up()
+    assert house.gate.sessions == 1
+    hung.callback(None)
+    assert house.gate.sessions == 0
+    assert house.door.inside == 0
+    assert house.clock.getDelayedCalls() == []
+
+
+# Log-in
+
+
+def test_faults_of_ours_are_no_wrong_passwords(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = house.connect()
+    line.take()
+    house.gate.unavailable = True
+    assert line.send(b"a LOGIN joe@example.com secret\r\n").startswith(b"a NO [UNAVAILABLE] ")
+    house.gate.unavailable, house.gate.full = False, True
+    assert line.send(b"b LOGIN joe@example.com secret\r\n").startswith(b"b NO [LIMIT] ")
+    house.gate.full = False
+
+    async def broken(login: object) -> object:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(house.gate, "open_mailbox", broken)
+    assert line.send(b"c LOGIN joe@example.com secret\r\n").startswith(b"c NO [UNAVAILABLE] ")
+    assert house.gate.sessions == 0
+    assert line.send(b'd LOGIN "" secret\r\n').startswith(b"d NO [AUTHENTICATIONFAILED] ")
+
+
+def test_a_client_that_leaves_during_log_in(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    proved: Deferred[None] = Deferred()
+    log_in, open_mailbox = house.gate.log_in, house.gate.open_mailbox
+
+    async def slowly(*args: object, **kwargs: object) -> object:
+        await proved
+        return await log_in(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(house.gate, "log_in", slowly)
+    line = house.connect()
+    line.send(b"a LOGIN joe@example.com secret\r\n")
+    line.hang_up()
+    proved.callback(None)
+    assert house.gate.sessions == 0
+    opened: Deferred[None] = Deferred()
+
+    async def open_slowly(login: object) -> object:
+        await opened
+        return await open_mailbox(login)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(house.gate, "open_mailbox", open_slowly)
+    line = house.connect()
+    line.send(b"a LOGIN joe@example.com secret\r\n")
+    line.hang_up()
+    opened.callback(None)
+    assert house.gate.sessions == 0
+    assert len(house.pool) == 1
+
+
+def test_a_credential_that_may_only_read(house: House) -> None:
+    house.gate.read_only = True
+    line = house.log_in()
+    assert line.send(b"a SELECT INBOX\r\n").endswith(b"a OK [READ-ONLY] Selected.\r\n")
+    for command in (b"CREATE x", b"DELETE Sent", b"RENAME Sent x", b"SUBSCRIBE Sent"):
+        assert line.send(b"b " + command + b"\r\n") == b"b NO [NOPERM] This password may only read.\r\n"
+
+
+# Faults
+
+
+def test_an_exception_ends_one_command_of_one_session(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(context: Context, command: Command) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(COMMANDS, b"BREAK", Spec(run, AFTER_LOGIN))
+    line, other = house.log_in(), house.log_in()
+    with capturedLogs() as events:
+        answer = line.send(b"a BREAK\r\nb NOOP\r\n")
+    assert answer == b"a NO [SERVERBUG] Internal error; it has been recorded.\r\nb OK Completed.\r\n"
+    assert [event["log_failure"].type for event in events] == [ZeroDivisionError]
+    assert other.send(b"a NOOP\r\n") == b"a OK Completed.\r\n"
+
+
+def test_a_fault_of_the_session_itself_ends_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = house.log_in()
+
+    def broken(*args: object) -> bool:
+        raise ZeroDivisionError
+
+    with capturedLogs() as events:
+        monkeypatch.setattr(line.server, "_take_event", broken)
+        assert line.send(b"a NOOP\r\n") == b"* BYE Internal error; it has been recorded.\r\n"
+    assert line.closed
+    assert len(events) == 1
+    line = house.log_in()
+    with capturedLogs() as events:
+        monkeypatch.setattr(line.server, "_answer_failure", broken)
+        line.send(b"a FOO\r\n")
+    assert line.aborted
+    assert len(events) == 1
+    assert house.gate.sessions == 0
+
+
+def test_a_command_that_ends_within_a_literal_closes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(context: Context, command: Command) -> None:
+        context.write(b"* 1 FETCH (BODY[] {100}\r\nabc")
+        raise ConnectionGone
+
+    monkeypatch.setitem(COMMANDS, b"BREAK", Spec(run, AFTER_LOGIN))
+    line = house.log_in()
+    line.send(b"a BREAK\r\n")
+    assert line.aborted
+
+
+@pytest.mark.parametrize("count", [19, 20])
+def test_bad_commands_after_log_in(house: House, count: int) -> None:
+    line = house.log_in()
+    answers = line.send(b"a FOO\r\n" * count)
+    house.clock.advance(0)
+    answers += line.take()
+    assert answers.count(b"a BAD Unknown command.\r\n") == count
+    assert line.closed is (count == 20)
+
+
+# Back-pressure
+
+
+def test_a_client_that_does_not_read_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(context: Context, command: Command) -> None:
+        for number in range(3):
+            context.write(b"* %d x\r\n" % number)
+            await context.flush()
+        await context.ok(command)
+
+    monkeypatch.setitem(COMMANDS, b"LONG", Spec(run, AFTER_LOGIN))
+    line = house.log_in()
+    line.producer.pauseProducing()
+    assert line.send(b"a LONG\r\n") == b"* 0 x\r\n"
+    line.producer.resumeProducing()
+    assert line.take() == b"* 1 x\r\n* 2 x\r\na OK Completed.\r\n"
+    line.producer.pauseProducing()
+    line.send(b"b LONG\r\n")
+    line.producer.stopProducing()
+    line.hang_up()
+    assert house.gate.sessions == 0
+
+
+def test_large_output_goes_out_in_records(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    async def run(context: Context, command: Command) -> None:
+        for _ in range(5):
+            context.write(b"x" * 5000)
+            sizes.append(len(line.written))
+        await context.ok(command)
+
+    monkeypatch.setitem(COMMANDS, b"LONG", Spec(run, AFTER_LOGIN))
+    line = house.log_in()
+    assert line.send(b"a LONG\r\n").endswith(b"a OK Completed.\r\n")
+    assert sizes == [0, 0, 0, 20000, 20000]
+
+
+def test_a_client_that_sends_on_is_paused(house: House, hung: "Deferred[None]") -> None:
+    line = house.log_in()
+    line.send(b"a HANG\r\n")
+    line.send(b"b NOOP\r\n" * (Limits().commands_in_flight - 1))
+    assert not line.reading_paused
+    line.send(b"b NOOP\r\n")
+    assert line.reading_paused
+    hung.callback(None)
+    for _ in range(5):
+        house.clock.advance(0)
+    assert line.take().count(b"b OK") == Limits().commands_in_flight
+    assert not line.reading_paused
+
+
+def test_pipelined_commands_let_others_have_their_turn(house: House) -> None:
+    line = house.log_in()
+    assert line.send(b"a NOOP\r\n" * 20).count(b"a OK") == 16
+    house.clock.advance(0)
+    assert line.take().count(b"a OK") == 4
+
+
+# Streams
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_append_reads_its_literals(house: House, monkeypatch: pytest.MonkeyPatch, cut: bool) -> None:
+    taken: list[bytes] = []
+    serve_append(monkeypatch, taken)
+    line = house.log_in()
+    sent = b"a APPEND x (\\Seen) {5+}\r\nab\r\nc {0+}\r\n {3}\r\nxyz)\r\nb NOOP\r\n"
+    pieces = [sent[at : at + 1] for at in range(len(sent))] if cut else [sent]
+    answer = b"".join(line.send(piece) for piece in pieces)
+    assert answer == b"+ OK\r\na OK Completed.\r\nb OK Completed.\r\n"
+    assert taken == [b"ab\r\nc", b" ", b"", b" ", b"xyz", b")"]
+
+
+def test_append_that_refuses_before_the_literal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_append(monkeypatch, [], fail_after=0)
+    line = house.log_in()
+    refused = b"a NO [TRYCREATE] Refused.\r\n"
+    assert line.send(b"a APPEND x {5}\r\nb NOOP\r\n") == refused + b"b OK Completed.\r\n"
+    assert line.send(b"a APPEND x {5+}\r\nab") == b""
+    assert line.send(b"\r\nx {3+}\r\na") == b""
+    assert line.send(b"bc {9}\r\nb NOOP\r\n") == refused + b"b OK Completed.\r\n"
+
+
+def test_append_that_refuses_after_a_literal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_append(monkeypatch, [], fail_after=1)
+    line = house.log_in()
+    sent = b"a APPEND x {2+}\r\nab {2+}\r\ncd\r\nb NOOP\r\n"
+    assert line.send(sent) == b"a NO Refused.\r\nb OK Completed.\r\n"
+
+
+def test_second_literal_past_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(tmp_path, Limits(message_size=10))
+    serve_append(monkeypatch, [])
+    line = house.log_in()
+    answer = line.send(b"a APPEND x {2+}\r\nab {11}\r\nb NOOP\r\n")
+    assert answer == b"a NO [TOOBIG] Literal too large.\r\nb OK Completed.\r\n"
+    assert line.send(b"a APPEND x {2+}\r\nab {11+}\r\n") == b"* BYE [TOOBIG] Literal too large.\r\n"
+    assert line.closed
+
+
+def test_past_the_limit_while_passing_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(tmp_path, Limits(message_size=10))
+    serve_append(monkeypatch, [], fail_after=0)
+    line = house.log_in()
+    assert line.send(b"a APPEND x {2+}\r\nab {11+}\r\n") == b"* BYE [TOOBIG] Literal too large.\r\n"
+    assert line.closed
+
+
+def test_a_client_that_leaves_within_a_literal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_append(monkeypatch, [])
+    line = house.log_in()
+    line.send(b"a APPEND x {5+}\r\nab")
+    line.hang_up()
+    assert house.gate.sessions == 0
+
+
+# COMPRESS
+
+
+class Deflated:
+    """The client's side of a compressed connection."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.out = zlib.compressobj(9, zlib.DEFLATED, -15)
+        self.into = zlib.decompressobj(-15)
+        assert line.send(b"c COMPRESS DEFLATE\r\n") == b"c OK Completed.\r\n"
+
+    def pack(self, data: bytes) -> bytes:
+        return self.out.compress(data) + self.out.flush(zlib.Z_SYNC_FLUSH)
+
+    def send(self, data: bytes) -> bytes:
+        return self.into.decompress(self.line.send(self.pack(data)))
+
+    def take(self) -> bytes:
+        return self.into.decompress(self.line.take())
+
+
+def test_compress(house: House) -> None:
+    client = Deflated(house.log_in())
+    assert client.send(b"a NOOP\r\n") == b"a OK Completed.\r\n"
+    assert b"COMPRESS=DEFLATE" not in client.send(b"b CAPABILITY\r\n")
+    assert client.send(b"c COMPRESS DEFLATE\r\n").startswith(b"c NO [COMPRESSIONACTIVE] ")
+    assert client.send(b"d IDLE\r\n") == b"+ idling\r\n"
+    house.clock.advance(120)
+    assert client.take() == b"* OK Still here\r\n"
+    assert client.send(b"DONE\r\n") == b"d OK Completed.\r\n"
+
+
+def test_messages_share_no_compression_context(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    async def run(context: Context, command: Command) -> None:
+        for _ in range(3):
+            before = len(line.written)
+            context.write(bytes(range(33, 127)) * 5)
+            context.separate()
+            sizes.append(len(line.written) - before)
+        await context.ok(command)
+
+    monkeypatch.setitem(COMMANDS, b"LONG", Spec(run, AFTER_LOGIN))
+    line = house.log_in()
+    client = Deflated(line)
+    client.send(b"a LONG\r\n")
+    assert len(set(sizes)) == 1
+    assert sizes[0] > 90
+
+
+def test_a_small_bomb_is_inflated_piece_by_piece(house: House, hung: "Deferred[None]") -> None:
+    client = Deflated(house.log_in())
+    client.send(b"a HANG\r\n")
+    bomb = client.pack(b"x" * (70 << 20))
+    client.line.send(bomb)
+    assert client.line.reading_paused
+    hung.callback(None)
+    for _ in range(2000):
+        house.clock.advance(0)
+    assert client.take().endswith(b"* BYE [TOOBIG] Command line too long.\r\n")
+    assert client.line.closed
+
+
+def test_what_is_not_deflated_ends_the_session(house: House) -> None:
+    client = Deflated(house.log_in())
+    assert client.into.decompress(client.line.send(b"\xff\xff\xff\xff")) == b"* BYE The compressed data is damaged.\r\n"
+    client = Deflated(house.log_in())
+    assert (
+        client.into.decompress(client.line.send(client.out.flush(zlib.Z_FINISH)))
+        == b"* BYE The compressed data has ended.\r\n"
+    )
+
+
+def test_nothing_may_follow_compress(house: House) -> None:
+    line = house.log_in()
+    answer = line.send(b"c COMPRESS DEFLATE\r\nd NOOP\r\n")
+    assert answer == b"c OK Completed.\r\n* BYE Nothing may follow COMPRESS before its answer.\r\n"
+    assert line.closed
+
+
+def test_idle_takes_nothing_but_done(house: House) -> None:
+    line = house.log_in()
+    line.send(b"a IDLE\r\n")
+    assert line.send(b"b NOOP\r\n") == b"a BAD DONE was expected.\r\n"
+    line.send(b"a IDLE\r\n")
+    assert line.send(b"x" * 65) == b"* BYE [TOOBIG] Line too long.\r\n"
+
+
+def test_bad_of_a_command_counts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(context: Context, command: Command) -> None:
+        raise Bad(b"No.")
+
+    monkeypatch.setitem(COMMANDS, b"WRONG", Spec(run, AFTER_LOGIN))
+    line = house.log_in()
+    for _ in range(19):
+        line.send(b"a WRONG\r\n")
+    assert line.send(b"a WRONG\r\n") == b"a BAD No.\r\n* BYE Too many bad commands.\r\n"
