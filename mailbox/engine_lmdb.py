@@ -1,12 +1,10 @@
 """The engine port over LMDB: durable, shared between processes, group commit in one writer thread (DESIGN 4)."""
 
-import errno
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, Protocol, TypeVar, cast
 
 import lmdb
@@ -18,17 +16,14 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from certmaild.mailbox.changes import Change, ChangeHub
+from certmaild.mailbox.environment import MAP_OCTETS, Environment, LmdbWrites, is_full, translated_fault
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
-from certmaild.mailbox.layout import FORMAT_VERSION, U32, Table
 from certmaild.mailbox.ring import Ring
 
 T = TypeVar("T")
 log = Logger()
 
-MAP_OCTETS = 1 << 40
-"""The same in every process for ever: one with a larger map makes every other's reads fail."""
-MAX_READERS = 1024
 FLOOR_OCTETS = 256 * 1024 * 1024
 """Default floor of free disk."""
 POLL_S = 0.25
@@ -36,12 +31,7 @@ POLL_S = 0.25
 GROUP_WRITES = 512
 GROUP_OCTETS = 32 * 1024 * 1024
 """A group is committed when it has so many writes or wrote so much; the rest waits for the next."""
-_COMMIT_OVERHEAD = 1024 * 1024
-"""Pages of the trees that a commit writes beside the values."""
-_AMPLE_OCTETS = 1 << 30
-"""With so much room on the disk itself nobody counts free pages."""
 _READER_CHECK_S = 60
-_FORMAT = b"format"
 
 
 class Reactor(Protocol):
@@ -55,86 +45,6 @@ class Reactor(Protocol):
 
     def seconds(self) -> float:
         """The time."""
-
-
-class _LmdbReads:
-    """Reads within one LMDB transaction."""
-
-    __slots__ = ("_dbs", "_get", "_txn")
-
-    def __init__(self, txn: lmdb.Transaction, dbs: dict[Table, lmdb._Database]) -> None:
-        self._txn = txn
-        self._dbs = dbs
-        # Without `buffers` what LMDB gives is bytes.
-        self._get = cast("Callable[..., bytes | None]", txn.get)
-
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        return self._get(key, None, self._dbs[table])
-
-    def scan(
-        self, table: Table, start: bytes, stop: bytes | None = None, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        with self._txn.cursor(self._dbs[table]) as cursor:
-            if not reverse:
-                if cursor.set_range(start):
-                    for key, value in cast("Iterator[tuple[bytes, bytes]]", iter(cursor)):
-                        if stop is not None and key >= stop:
-                            return
-                        yield key, value
-            elif _seek_before(cursor, stop):
-                for key, value in cast("Iterator[tuple[bytes, bytes]]", cursor.iterprev()):
-                    if key < start:
-                        return
-                    yield key, value
-
-
-def _seek_before(cursor: lmdb.Cursor, stop: bytes | None) -> bool:
-    """Place a cursor on the last key below ``stop``; whether there is one."""
-    if stop is None or not cursor.set_range(stop):
-        return bool(cursor.last())
-    return bool(cursor.prev())
-
-
-class _LmdbWrites(_LmdbReads):
-    """Reads and writes of the group that is being gathered."""
-
-    __slots__ = ("changes", "octets", "writes")
-
-    def __init__(self, txn: lmdb.Transaction, dbs: dict[Table, lmdb._Database]) -> None:
-        super().__init__(txn, dbs)
-        self.changes: list[Change] = []
-        self.octets = 0
-        self.writes = 0
-
-    def put(self, table: Table, key: bytes, value: bytes) -> None:
-        self.writes += 1
-        self.octets += len(value)
-        self._txn.put(key, value, True, True, False, self._dbs[table])
-
-    def delete(self, table: Table, key: bytes) -> bool:
-        self.writes += 1
-        return bool(self._txn.delete(key, b"", self._dbs[table]))
-
-    def announce(self, change: Change) -> None:
-        self.changes.append(change)
-
-    def scan(
-        self, table: Table, start: bytes, stop: bytes | None = None, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Seeks anew for each pair, since the caller may write between two."""
-        db, low, high = self._dbs[table], start, stop
-        while True:
-            with self._txn.cursor(db) as cursor:
-                if not (_seek_before(cursor, high) if reverse else cursor.set_range(low)):
-                    return
-                key, value = cast("tuple[bytes, bytes]", cursor.item())
-            if key < low or (high is not None and key >= high):
-                return
-            yield key, value
-            if reverse:
-                high = key
-            else:
-                low = key + b"\0"
 
 
 class _Write:
@@ -153,7 +63,7 @@ class _Write:
         self.failed = False
 
     def fail(self, error: BaseException) -> None:
-        self.answer = _translated(error)
+        self.answer = translated_fault(error)
         self.failed = True
 
     def fire(self) -> None:
@@ -166,24 +76,6 @@ class _Write:
             self.deferred.errback(self.answer)
         else:
             self.deferred.callback(self.answer)
-
-
-def _is_full(error: BaseException) -> bool:
-    if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, lmdb.Error) and os.strerror(errno.ENOSPC) in str(error)
-
-
-def _translated(error: BaseException) -> BaseException:
-    """Faults of the store by their names in `certmaild.mailbox.errors`; anything else as it is."""
-    if not isinstance(error, lmdb.Error | OSError):
-        return error
-    kind = StoreFull if _is_full(error) else StoreUnavailable
-    translated = kind(type(error).__name__)
-    translated.__cause__ = error
-    return translated
 
 
 class LmdbEngine:
@@ -204,22 +96,12 @@ class LmdbEngine:
         map_octets: int = MAP_OCTETS,
     ) -> None:
         self.hub = ChangeHub()
-        self._directory = directory
         self._reactor = reactor
         self._floor = floor_octets
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._env = lmdb.open(
-            str(directory),
-            map_size=map_octets,
-            max_dbs=2 * len(Table),
-            max_readers=MAX_READERS,
-            max_spare_txns=16,
-            mode=0o600,
-        )
-        self._page_octets: int = self._env.stat()["psize"]
-        self._env.reader_check()
-        self._dbs: dict[Table, lmdb._Database] = {table: self._env.open_db(str(table).encode()) for table in Table}
-        self._check_format()
+        self._env = Environment(directory, map_octets)
+        self._writing = Lock()
+        self._scanning = 0
+        self._must_reopen = False
         self._ring = None if sealer is None else Ring(sealer)
         self._closing = False
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
@@ -227,26 +109,13 @@ class LmdbEngine:
         self._polling = LoopingCall(self._poll)
         self._polling.clock = cast("IReactorTime", reactor)
         self._poll_s = poll_s
-        self._checking = LoopingCall(self._env.reader_check)
+        self._checking = LoopingCall(self._check)
         self._checking.clock = cast("IReactorTime", reactor)
-        self._last_txn = self._env.info()["last_txnid"]
+        self._last_txn = self._env.last_txn
         if self._ring is not None:
-            with self._env.begin() as txn:
-                self._ring.start(_LmdbReads(txn, self._dbs))
+            self._env.read(self._ring.start)
         self._writer = Thread(target=self._write_groups, name="store writer", daemon=True)
         self._writer.start()
-
-    def _check_format(self) -> None:
-        """Write the format version into a new store, refuse one of another format."""
-        meta = self._dbs[Table.META]
-        with self._env.begin() as txn:
-            found = txn.get(_FORMAT, None, meta)
-        if found is None:
-            with self._env.begin(write=True) as txn:
-                txn.put(_FORMAT, U32.pack(FORMAT_VERSION), db=meta)
-        elif found != U32.pack(FORMAT_VERSION):
-            self._env.close()
-            raise StoreUnavailable("the store has another format than this program")
 
     def start(self) -> None:
         """Begin to look for other processes' changes and for readers that died."""
@@ -256,31 +125,30 @@ class LmdbEngine:
 
     # Reads.
 
-    def _run_read(self, work: Callable[[ReadTxn], T]) -> T:
-        with self._env.begin() as txn:
-            return work(_LmdbReads(txn, self._dbs))
-
     def read(self, work: Callable[[ReadTxn], T]) -> Deferred[T]:
         """See `Engine.read`; the answer is there at once."""
         try:
-            return succeed(self._run_read(work))
+            return succeed(self._env.read(work))
         except Exception as error:
-            return fail(_translated(error))
+            return fail(translated_fault(error))
 
     def scan(self, work: Callable[[ReadTxn], T]) -> Deferred[T]:
         """See `Engine.scan`."""
         if self._closing:
             return fail(StoreUnavailable("the store is closed"))
         answer: Deferred[T] = Deferred()
+        self._scanning += 1
 
         def finish(good: bool, result: Any) -> None:
+            self._scanning -= 1
+            self._reopen()
             if good:
                 answer.callback(result)
             else:
-                answer.errback(_translated(result.value))
+                answer.errback(translated_fault(result.value))
 
         self._pool().callInThreadWithCallback(
-            lambda good, result: self._reactor.callFromThread(finish, good, result), self._run_read, work
+            lambda good, result: self._reactor.callFromThread(finish, good, result), self._env.read, work
         )
         return answer
 
@@ -360,11 +228,17 @@ class LmdbEngine:
 
     def _attempt(self, group: list[_Write], changes: list[Change]) -> list[_Write]:
         """Run and commit one transaction; what is left to run in another."""
-        try:
-            txn = self._env.begin(write=True)
-        except lmdb.Error as error:
-            return _fail_all(group, error)
-        writes = _LmdbWrites(txn, self._dbs)
+        with self._writing:
+            try:
+                txn = self._env.begin_write()
+            except lmdb.Error as error:
+                if isinstance(error, lmdb.PanicError):
+                    self._reactor.callFromThread(self._want_reopening)
+                return _fail_all(group, error)
+            return self._attempt_in(txn, group, changes)
+
+    def _attempt_in(self, txn: lmdb.Transaction, group: list[_Write], changes: list[Change]) -> list[_Write]:
+        writes = LmdbWrites(txn, self._env.dbs)
         try:
             done = 0
             for write in group:
@@ -381,7 +255,7 @@ class LmdbEngine:
         finally:
             txn.abort()
 
-    def _run(self, write: _Write, writes: _LmdbWrites) -> bool:
+    def _run(self, write: _Write, writes: LmdbWrites) -> bool:
         """Run one function. False if it failed after a write, so that the group must run again without it."""
         written, announced = writes.writes, len(writes.changes)
         try:
@@ -393,7 +267,7 @@ class LmdbEngine:
         return True
 
     def _commit(
-        self, txn: lmdb.Transaction, writes: _LmdbWrites, group: list[_Write], changes: list[Change]
+        self, txn: lmdb.Transaction, writes: LmdbWrites, group: list[_Write], changes: list[Change]
     ) -> list[_Write]:
         """Commit; for a full disk fail what grows and give back the rest to run again."""
         number = None
@@ -405,14 +279,12 @@ class LmdbEngine:
             if self._ring is not None:
                 self._ring.forget(number)
             log.error("commit failed: {error}", error=str(error))
-            if not _is_full(error) and self._disk_octets() < writes.octets + _COMMIT_OVERHEAD:
-                # A write cut short by a full disk reaches us as EIO.
-                error = OSError(errno.ENOSPC, str(error))
+            fault = self._env.named_fault(error, writes.octets)
             growing = [write for write in group if write.grows and not write.failed]
-            if _is_full(error) and growing:
-                _fail_all(growing, error)
+            if is_full(fault) and growing:
+                _fail_all(growing, fault)
                 return [write for write in group if not write.failed]
-            return _fail_all(group, error)
+            return _fail_all(group, fault)
         changes.extend(writes.changes)
         return []
 
@@ -420,12 +292,14 @@ class LmdbEngine:
 
     def _poll(self) -> None:
         """Look whether anybody committed, and tell watchers what other processes changed."""
-        last_txn = self._env.info()["last_txnid"]
+        if self._must_reopen:
+            return
+        last_txn = self._env.last_txn
         if last_txn == self._last_txn or self._ring is None:
             return
         self._last_txn = last_txn
         try:
-            changes = self._run_read(self._ring.read_new)
+            changes = self._env.read(self._ring.read_new)
         except Exception:
             log.failure("the ring of changes cannot be read")
             changes = None
@@ -435,21 +309,31 @@ class LmdbEngine:
             self.hub.deliver(changes)
 
     def free_octets(self) -> int:
-        """See `Engine.free_octets`. 2 us, and 20 where the disk is nearly full and free pages in the file count."""
-        room = self._disk_octets() - self._floor
-        if room > _AMPLE_OCTETS:
-            return room
-        used = 0
-        with self._env.begin() as txn:
-            for db in self._dbs.values():
-                stat = txn.stat(db)
-                used += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        reusable = max(self._env.info()["last_pgno"] + 1 - used, 0) * self._page_octets
-        return room + reusable
+        """See `Engine.free_octets`."""
+        return self._env.free_octets(self._floor)
 
-    def _disk_octets(self) -> int:
-        disk = os.statvfs(self._directory)
-        return disk.f_bavail * disk.f_frsize
+    def _want_reopening(self) -> None:
+        """A commit failed in a way that LMDB forgives only to who opens it anew."""
+        log.critical("the store had a fault and is opened again")
+        self._must_reopen = True
+        self._reopen()
+
+    def _check(self) -> None:
+        self._reopen()
+        if not self._must_reopen:
+            self._env.check_readers()
+
+    def _reopen(self) -> None:
+        """Open anew as soon as no scan is under way; reads run on this thread, so none is."""
+        if not self._must_reopen or self._scanning or self._closing:
+            return
+        with self._writing:
+            try:
+                self._env.reopen()
+            except (lmdb.Error, OSError, StoreUnavailable):
+                log.failure("the store cannot be opened again")
+            else:
+                self._must_reopen = False
 
     def close(self) -> Deferred[None]:
         """See `Engine.close`."""

@@ -1,5 +1,9 @@
 """Frames go when nobody will read them, and not before."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from certmaild.mailbox.layout import (
 )
 from certmaild.mailbox.processes import boot_id, process_start, still_lives, this_process
 
+ROOT = Path(__file__).parents[2]
 LIVE, OLD, NEW = b"l" * 16, b"o" * 16, b"n" * 16
 
 
@@ -145,3 +150,39 @@ def test_a_process_is_known_by_boot_number_and_start() -> None:
     assert not still_lives(Stage(b"another boot 123", mine.pid, mine.process_start, 7))
     assert process_start(2**22 + 5) is None
     assert len(boot_id()) == 16
+
+
+KILLED = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from pathlib import Path
+from support import lmdb_engine, run
+from certmaild.mailbox.blobs import BlobWriter
+engine = lmdb_engine(Path(sys.argv[1]))
+writer = BlobWriter(engine, lambda: 0)
+async def work():
+    while True:
+        pause = writer.write(bytes(range(256)) * 4096)
+        if pause is not None:
+            await pause
+            print("staged", flush=True)
+run(work())
+"""
+
+
+def test_an_upload_that_was_killed_leaves_nothing(tmp_path: Path) -> None:
+    engine = lmdb_engine(tmp_path)
+    code = KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"))
+    command = [sys.executable, "-P", "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT / "tests") as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            assert process.stdout.readline() == b"staged\n"
+        assert run(Collector(engine, lambda: 10_000).collect()) == 0
+        assert len(keys(engine, Table.STAGE)) == 1
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert run(Collector(engine, lambda: 10_000).collect()) > 0
+    for table in (Table.BLOB, Table.STAGE, Table.DEAD):
+        assert keys(engine, table) == []
+    run(engine.close())

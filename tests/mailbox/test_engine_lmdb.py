@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import lmdb
 import pytest
 from support import ClearSealer, lmdb_engine, reactor, run, start
 
@@ -57,14 +58,14 @@ def together(engine: LmdbEngine, works: list[Callable[[Any], Any]]) -> tuple[lis
     first = start(engine.write(hold_up))
     assert entered.wait(30)
     waiting = [start(engine.write(work)) for work in works]
-    before = engine._env.info()["last_txnid"]
+    before = engine._env.last_txn
     go.set()
     run(first)
     outcomes: list[Any] = []
     for deferred in waiting:
         deferred.addErrback(lambda failure: failure.value)
         outcomes.append(run(deferred))
-    return outcomes, engine._env.info()["last_txnid"] - before
+    return outcomes, engine._env.last_txn - before
 
 
 def test_files_are_private(engine: LmdbEngine, tmp_path: Path) -> None:
@@ -142,6 +143,55 @@ def test_a_full_map_is_a_full_store(tmp_path: Path) -> None:
     assert isinstance(outcomes[1], StoreFull)
     assert outcomes[2] is None
     run(engine.close())
+
+
+def test_after_a_fatal_fault_the_store_is_opened_again(engine: LmdbEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(engine.write(put(b"kept")))
+    scanning, go = Event(), Event()
+
+    def slow_scan(txn: Any) -> bytes | None:
+        scanning.set()
+        assert go.wait(30)
+        return txn.get(Table.USE, b"kept")
+
+    scan = start(engine.scan(slow_scan))
+    assert scanning.wait(30)
+
+    def panic() -> None:
+        raise lmdb.PanicError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._env, "begin_write", panic)
+        with pytest.raises(StoreUnavailable):
+            run(engine.write(put(b"lost")))
+    first = engine._env._env
+    assert engine._must_reopen
+    go.set()
+    assert run(scan) == b"v"
+    assert engine._env._env is not first and not engine._must_reopen
+    run(engine.write(put(b"again")))
+    assert run(engine.read(lambda txn: [key for key, _ in txn.scan(Table.USE, b"")])) == [b"again", b"kept"]
+
+
+def test_opening_again_is_tried_until_it_succeeds(engine: LmdbEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.start()
+    reopen = engine._env.reopen
+
+    def fault() -> None:
+        engine._env.close()
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._env, "reopen", fault)
+        engine._want_reopening()
+        with pytest.raises(StoreUnavailable):
+            run(engine.write(put(b"lost")))
+        reactor.advance(61)
+    monkeypatch.setattr(engine._env, "reopen", engine._env._open)
+    reactor.advance(61)
+    monkeypatch.setattr(engine._env, "reopen", reopen)
+    run(engine.write(put(b"again")))
+    reactor.advance(61)
 
 
 def test_closing_finishes_what_is_queued(tmp_path: Path) -> None:
