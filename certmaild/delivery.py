@@ -44,6 +44,9 @@ log = Logger()
 InThread = Callable[[Callable[[], list[SealedArrival]]], Awaitable[list[SealedArrival]]]
 """Runs sealing for many recipients off the reactor's thread (``deferToThreadPool``)."""
 
+ROOM_TIME = 0.25
+"""Seconds that an answer about free disk is good for; the commit itself checks again."""
+
 NOT_YOURS = Refusal(550, "5.7.1", "Sender address is not yours")
 NO_ROOM = Refusal(452, "4.3.1", "Not enough storage, please try again later")
 BUSY = Refusal(451, "4.3.0", "Storage not available, please try again later")
@@ -116,14 +119,29 @@ class Delivery:
         self.in_thread = in_thread
         self.random = random
         self.unfinished = Unfinished(settings.limits)
+        self._date = (0, b"")
+        self._room = (0.0, 0)
 
     async def begin(self, hop: Hop, mail: MailArguments) -> "MailTransaction":
         """A transaction; raises `Refusal` 452 4.3.1 without room, 550 5.7.1 for a sender that is not one's own."""
-        if self.engine.free_octets() <= mail.size:
+        if self._free_octets() <= mail.size:
             raise NO_ROOM
         if hop.login is not None and mail.reverse_path.local and not await self.owns(hop.login, str(mail.reverse_path)):
             raise NOT_YOURS
         return MailTransaction(self, hop, mail)
+
+    def _free_octets(self) -> int:
+        """Room in the store, asked of the file system four times a second at most."""
+        now = self.seconds()
+        if not 0 <= now - self._room[0] < ROOM_TIME:
+            self._room = (now, self.engine.free_octets())
+        return self._room[1]
+
+    def date(self, now: float) -> bytes:
+        """`format_date`, made once a second."""
+        if self._date[0] != int(now):
+            self._date = (int(now), format_date(now))
+        return self._date[1]
 
     async def owns(self, login: Login, text: str) -> bool:
         """Whether an address is the account's own: its main one, an alias, either with a ``+tag``."""
@@ -241,7 +259,7 @@ class MailTransaction:
             return facts.header
         missing = b""
         if not facts.has_date:
-            missing += b"Date: " + format_date(self._delivery.seconds()) + b"\r\n"
+            missing += b"Date: " + self._delivery.date(self._delivery.seconds()) + b"\r\n"
         if not facts.has_message_id:
             name = self._delivery.random(16).hex()
             missing += f"Message-ID: <{name}@{settings.hostname}>\r\n".encode()
@@ -281,7 +299,7 @@ class MailTransaction:
             queue_id=self.queue_id,
             utf8=self._mail.utf8,
         )
-        date = format_date(now)
+        date = self._delivery.date(now)
         recipients = []
         for route in self._routes.values():
             to = route.address.wire

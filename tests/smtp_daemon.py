@@ -9,6 +9,7 @@ import json
 import resource
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,12 @@ def listen(folder: Path, engine: Engine) -> dict[str, Any]:
                 )
             )
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return {"cpu_s": usage.ru_utime + usage.ru_stime, "rss_kib": usage.ru_maxrss, **counts}
+        return {
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "main_s": time.thread_time(),
+            "rss_kib": usage.ru_maxrss,
+            **counts,
+        }
 
     return {"ports": ports, "ca": str(files.authority), "figures": figures}
 

@@ -345,6 +345,12 @@ def test_a_large_message_streams(house: House) -> None:
     assert arrived.content == b"Subject: big\r\n\r\n" + body
 
 
+def test_free_disk_is_not_asked_for_every_message(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.send("ann")
+    monkeypatch.setattr(house.engine, "free_octets", lambda: 0)
+    house.send("ann")
+
+
 def test_no_room_is_said_at_mail(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(house.engine, "free_octets", lambda: 1000)
     assert house.refusal("ann", mail=MailArguments(BOB, size=1000)) == "452 4.3.1"
