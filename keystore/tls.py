@@ -51,7 +51,13 @@ _SMTP_UNREGISTERED = (b"smtp", b"esmtp")
 
 
 class ForeignProtocol(SSL.Error):
-    """The client offered other protocols than ours: ends the handshake with ``no_application_protocol``."""
+    """The client offered other protocols than ours: ends the handshake with ``no_application_protocol``.
+
+    It has the shape of OpenSSL's errors, so that Twisted sends the alert and closes as for any failed handshake.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([("SSL routines", "", "no application protocol")])
 
 
 def choose_protocol(application: Application, offered: Sequence[bytes]) -> bytes | None:
@@ -64,7 +70,7 @@ def choose_protocol(application: Application, offered: Sequence[bytes]) -> bytes
     else:
         foreign = any(name in _FOREIGN for name in offered)
     if foreign:
-        raise ForeignProtocol("the client offers another protocol by ALPN")
+        raise ForeignProtocol
     return None
 
 
