@@ -11,6 +11,8 @@ from certmaild.protocols.imap.transport import Clock, Transport
 
 OUT_OCTETS = 16 * 1024
 """Written responses are gathered up to so much (one TLS record)."""
+TURN_S = 0.004
+"""A command that writes for longer than this lets the other connections have their turn."""
 
 
 @implementer(IPushProducer)
@@ -25,6 +27,7 @@ class Line:
         "_read_paused",
         "_session",
         "_transport",
+        "_turn_began",
         "_waiter",
         "_write_paused",
         "active_at",
@@ -42,7 +45,7 @@ class Line:
         self._deflation: Deflation | None = None
         self._waiter: Deferred[None] | None = None
         self._write_paused = self._read_paused = False
-        self.active_at = clock.seconds()
+        self.active_at = self._turn_began = clock.seconds()
         """When the client last sent, or read what had to wait for it."""
         self.closed = False
         """Nothing more is written, and nothing that is received counts."""
@@ -99,6 +102,22 @@ class Line:
             raise ConnectionGone
         while self._write_paused:
             await self.wait()
+            self._turn_began = self._clock.seconds()
+        if self._clock.seconds() - self._turn_began > TURN_S:
+            await self._give_turn()
+
+    def begin_turn(self) -> None:
+        """A command begins to run."""
+        self._turn_began = self._clock.seconds()
+
+    async def _give_turn(self) -> None:
+        """Let the reactor look at everything else. Raises `ConnectionGone`."""
+        turn: Deferred[None] = Deferred()
+        self._clock.callLater(0, turn.callback, None)
+        await turn
+        self._turn_began = self._clock.seconds()
+        if self.closed or self.lost:
+            raise ConnectionGone
 
     def pauseProducing(self) -> None:
         """The client reads more slowly than we write."""

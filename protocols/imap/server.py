@@ -265,6 +265,7 @@ class ImapServer(Protocol):
         if self._session.state not in spec.states:
             raise Bad(b"Not in this state.", b"CLIENTBUG")
         self._context.sync_mode = spec.sync
+        self._line.begin_turn()
         await spec.run(self._context, command)
 
     async def _answer_failure(self, command: Command, error: Exception) -> None:
