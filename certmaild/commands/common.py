@@ -1,0 +1,200 @@
+"""What every command shares: the configuration, the store, showing listings and reading secrets."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from certmaild.config import Config, default, load, parse_size
+from certmaild.driving import Driver
+from certmaild.keystore.codes import ALPHABET
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox.accounts import Accounts
+from certmaild.mailbox.addresses import Address, canonical
+from certmaild.mailbox.engine_lmdb import LmdbEngine
+from certmaild.mailbox.errors import AddressError
+from certmaild.mailbox.identifiers import CredentialId
+from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID
+from certmaild.setup import become_owner, opened, stored_rounds
+
+FAILED, USAGE, TRY_AGAIN = 1, 2, 75
+
+
+class Failed(Exception):
+    """A command cannot do what was asked; the text is one sentence."""
+
+
+@dataclass
+class Place:
+    """Which server the command is about."""
+
+    config_file: Path | None
+    data: Path | None
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration; as root, its data directory's owner is who we are from here on. Raises `ConfigError`."""
+        config = default(self.data) if self.config_file is None else load(self.config_file, self.data)
+        become_owner(config.data)
+        return config
+
+    @contextmanager
+    def store(self) -> Iterator["Store"]:
+        """The opened store."""
+        with opened(self.config) as (driver, engine, secrets):
+            yield Store(self.config, driver, engine, secrets)
+
+
+@dataclass
+class Store:
+    """An opened store, for one command."""
+
+    config: Config
+    driver: Driver
+    engine: LmdbEngine
+    secrets: ServerSecrets
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        """Changes to accounts."""
+        return Accounts(self.engine, self.secrets)
+
+    def rounds(self) -> int:
+        """Rounds for a new human password."""
+        return self.config.passwords.rounds or self.driver.run(stored_rounds(self.engine))
+
+
+pass_place = click.make_pass_decorator(Place)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def address(value: str) -> Address:
+    """A mail address on the command line."""
+    try:
+        return canonical(value)
+    except AddressError as wrong:
+        raise click.BadParameter(f"{value!r} is not a mail address: {wrong}.") from None
+
+
+def size(value: str) -> int:
+    """Octets on the command line, such as 5GiB."""
+    try:
+        return parse_size(int(value) if value.isdecimal() else value)
+    except ValueError as wrong:
+        raise click.BadParameter(f"{wrong}.") from None
+
+
+ADDRESS = address
+SIZE = size
+
+
+def hosted(config: Config, address: Address) -> Address:
+    """The address, if its domain is hosted here."""
+    if address.domain not in config.domains:
+        raise Failed(f"{address.domain} is not a hosted domain; the configuration names {', '.join(config.domains)}.")
+    return address
+
+
+def read_secret(what: str, *, confirm: bool = False) -> bytes:
+    """One secret: asked for without echo on a terminal, else the next line of standard input."""
+    if sys.stdin.isatty():
+        answer: str = click.prompt(what, hide_input=True, confirmation_prompt=confirm, err=True)
+        return answer.encode("utf-8", "surrogateescape")
+    line = sys.stdin.buffer.readline().rstrip(b"\r\n")
+    if not line:
+        raise Failed(f"{what} is expected on standard input, a line for each secret.")
+    return line
+
+
+def confirmed(question: str, yes: bool) -> None:
+    """Ask on a terminal, unless ``--yes`` was given; a script need not be asked."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True, err=True)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def show_json(value: Mapping[str, object] | Sequence[Mapping[str, object]]) -> None:
+    """Print JSON."""
+    many = [value] if isinstance(value, Mapping) else value
+    plain = [{name: _plain(one) for name, one in row.items()} for row in many]
+    click.echo(json.dumps(plain[0] if isinstance(value, Mapping) else plain, indent=2, ensure_ascii=False))
+
+
+def show(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], *, as_json: bool, empty: str) -> None:
+    """Print a listing: JSON with all fields, or a table of ``columns`` (field to heading)."""
+    if as_json:
+        show_json(rows)
+        return
+    if not rows:
+        click.echo(empty)
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in columns.values():
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in columns))
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """Print a table; into a file or a pipe as wide as it is."""
+    width = None if sys.stdout.isatty() else 400
+    Console(file=sys.stdout, highlight=False, markup=False, width=width).print(table)
+
+
+def _cell(value: object) -> str:
+    plain = _plain(value)
+    if plain is None:
+        return "-"
+    if isinstance(plain, list):
+        return ", ".join(map(str, plain))
+    return str(plain)
+
+
+def octets_text(octets: int | None) -> str:
+    """A size for people."""
+    if octets is None:
+        return "no limit"
+    size = float(octets)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
+def device_id_text(credential_id: CredentialId) -> str:
+    """A credential's id as commands show it: the first four letters of its device password."""
+    if credential_id == SINGLE_PASSWORD_ID:
+        return "password"
+    return "".join(ALPHABET[credential_id >> shift & 31] for shift in (15, 10, 5, 0))
+
+
+def parse_device_id(text: str) -> CredentialId:
+    """Inverse of `device_id_text`. Raises `Failed`."""
+    if text == "password":
+        return SINGLE_PASSWORD_ID
+    letters = text.upper().replace("O", "0").replace("I", "1").replace("L", "1")
+    if len(letters) != 4 or not all(letter in ALPHABET for letter in letters):
+        raise Failed(f"{text!r} is not an id from certmaild device list.")
+    value = 0
+    for letter in letters:
+        value = value << 5 | ALPHABET.index(letter)
+    return CredentialId(value)

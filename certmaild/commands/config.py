@@ -1,0 +1,37 @@
+"""`certmaild config`: look at a configuration without starting."""
+
+from pathlib import Path
+
+import click
+
+from certmaild.commands.common import FAILED, Place, json_option, pass_place, show_json
+from certmaild.config import check, load
+from certmaild.setup import become_owner
+
+
+@click.group()
+def config() -> None:
+    """Look at the configuration."""
+
+
+@config.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+@pass_place
+@click.pass_context
+def check_file(context: click.Context, place: Place, file: Path, as_json: bool) -> None:
+    """Say what is wrong with FILE, without starting anything."""
+    loaded = load(file, place.data)
+    become_owner(loaded.data)
+    findings = check(loaded)
+    if as_json:
+        show_json({"file": str(file), "problems": findings.problems, "warnings": findings.warnings})
+    else:
+        for sentence in findings.warnings:
+            click.echo(f"{file}: note: {sentence}", err=True)
+        for sentence in findings.problems:
+            click.echo(f"{file}: {sentence}", err=True)
+        if not findings.problems:
+            click.echo(f"{file} is fit for use.")
+    if findings.problems:
+        context.exit(FAILED)

@@ -1,0 +1,83 @@
+"""`certmaild device`: device passwords."""
+
+import click
+
+from certmaild.commands.common import (
+    ADDRESS,
+    Failed,
+    Place,
+    device_id_text,
+    json_option,
+    parse_device_id,
+    pass_place,
+    read_secret,
+    show,
+    show_json,
+)
+from certmaild.mailbox.account_lists import list_devices
+from certmaild.mailbox.addresses import Address
+from certmaild.mailbox.ways_in import label_of
+
+COLUMNS = {"id": "id", "kind": "kind", "name": "name", "created": "created", "last_used": "last used"}
+SECRET = "Password, another device password or recovery code"  # noqa: S105  # a question, not a secret
+
+
+@click.group()
+def device() -> None:
+    """Add, list and revoke ways in."""
+
+
+@device.command()
+@click.argument("address", type=ADDRESS)
+@click.option("--name", default="", help="What the device is called; only the user's keys show it.")
+@json_option
+@pass_place
+def add(place: Place, address: Address, name: str, as_json: bool) -> None:
+    """A further device password, authorised by a secret of the user on standard input."""
+    secret = read_secret(SECRET)
+    with place.store() as store, store.driver.run(store.accounts.unlock(address, secret)) as unlocked:
+        credential_id, text = store.driver.run(store.accounts.add_device(unlocked, name))
+    if as_json:
+        show_json({"id": device_id_text(credential_id), "name": name, "device_password": text})
+        return
+    click.echo(f"Device password: {text}")
+    click.echo("It is shown this once.")
+
+
+@device.command("list")
+@click.argument("address", type=ADDRESS)
+@click.option("--names", is_flag=True, help="Show names too, which takes a secret of the user on standard input.")
+@json_option
+@pass_place
+def list_ways(place: Place, address: Address, names: bool, as_json: bool) -> None:
+    """The ways into an account; the day of last use, and no secret."""
+    with place.store() as store:
+        views = store.driver.run(list_devices(store.engine, store.secrets, address))
+        found: dict[int, str] = {}
+        if names:
+            with store.driver.run(store.accounts.unlock(address, read_secret(SECRET))) as unlocked:
+                found = {one.credential_id: label_of(one.row, one.credential_id, unlocked.keys) for one in views}
+    rows: list[dict[str, object]] = [
+        {
+            "id": device_id_text(view.credential_id),
+            "kind": view.kind,
+            "name": found.get(view.credential_id) or None,
+            "created": view.created,
+            "last_used": view.last_used,
+        }
+        for view in views
+    ]
+    show(rows, COLUMNS, as_json=as_json, empty="There is no way in.")
+
+
+@device.command()
+@click.argument("address", type=ADDRESS)
+@click.argument("device_id", metavar="ID")
+@pass_place
+def revoke(place: Place, address: Address, device_id: str) -> None:
+    """Take a way in away; its sessions end within a second. ID is from device list."""
+    credential_id = parse_device_id(device_id)
+    with place.store() as store:
+        if not store.driver.run(store.accounts.revoke(address, credential_id)):
+            raise Failed(f"{address.lookup} has no way in with the id {device_id}.")
+    click.echo(f"Revoked {device_id} of {address.lookup}.")

@@ -1,0 +1,63 @@
+"""`certmaild init`: make configuration, secrets, certificate and store."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from certmaild.commands.common import Failed, Place, json_option, pass_place, show_json
+from certmaild.mailbox.addresses import canonical_domain
+from certmaild.mailbox.errors import AddressError
+from certmaild.setup import is_set_up, set_up
+
+DEFAULT_FILE = "certmaild.toml"
+_TEMPLATE = """\
+hostname = "{hostname}"
+domains = ["{domain}"]
+data = "{data}"
+
+[listen]
+address = ["127.0.0.1", "::1"]
+imaps = 993
+pop3s = 995
+smtp = 25
+submission = 587
+submissions = 465
+"""
+
+
+def _domain(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return canonical_domain(value)
+    except AddressError as wrong:
+        raise click.BadParameter(f"{wrong}.", context, parameter) from None
+
+
+@click.command()
+@click.option("--hostname", required=True, callback=_domain, help="The name clients and other servers connect to.")
+@click.option("--domain", required=True, callback=_domain, help="The mail domain hosted here.")
+@json_option
+@pass_place
+def init(place: Place, hostname: str, domain: str, as_json: bool) -> None:
+    """Make a new server's secrets, certificate and store, and its configuration file if there is none."""
+    path = place.config_file or Path(DEFAULT_FILE)
+    if not path.exists():
+        data = place.data or Path("certmaild-data")
+        text = _TEMPLATE.format(hostname=hostname, domain=domain, data=str(data.absolute()).replace("\\", "\\\\"))
+        path.write_text(text, encoding="utf-8")
+        click.echo(f"Wrote {path}.", err=True)
+    place = Place(path, place.data)
+    config = place.config
+    if config.hostname != hostname or domain not in config.domains:
+        raise Failed(f"{path} is for {config.hostname} and {', '.join(config.domains)}; change it or the options.")
+    if is_set_up(config):
+        raise Failed(f"There is a store in {config.data} already.")
+    made = set_up(config, first_account=False)
+    if as_json:
+        show_json({**asdict(made), "config": str(path.absolute()), "data": str(config.data)})
+        return
+    click.echo(f"Made secrets in {config.secrets} and the store in {config.store}.")
+    click.echo("Keep a copy of the secrets apart from the backups of the store: neither opens without the other.")
+    if made.ca_file is not None:
+        click.echo(f"Clients must trust the authority in {made.ca_file}.")
+    click.echo(f"Next: certmaild --config {path} user add NAME@{domain}, then twistd certmaild --config {path}")

@@ -1,0 +1,97 @@
+"""The command `certmaild`: one sub-command a file; what goes wrong is one sentence and an exit status."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from certmaild import __version__
+from certmaild.commands.alias import alias
+from certmaild.commands.calibrate import calibrate
+from certmaild.commands.check import check
+from certmaild.commands.common import FAILED, TRY_AGAIN, USAGE, Failed, Place
+from certmaild.commands.config import config
+from certmaild.commands.device import device
+from certmaild.commands.init import init
+from certmaild.commands.status import status
+from certmaild.commands.user import user
+from certmaild.config import ConfigError
+from certmaild.keystore.errors import KeystoreError
+from certmaild.mailbox.errors import (
+    AccountMissing,
+    AddressTaken,
+    Damaged,
+    MailboxError,
+    SecretRefused,
+    StoreUnavailable,
+)
+from certmaild.setup import NotSetUp
+
+SENTENCES: tuple[tuple[type[Exception], str], ...] = (
+    (AccountMissing, "Nobody has this address."),
+    (AddressTaken, "An account or an alias has this address already."),
+    (SecretRefused, "This is not a password, device password or recovery code of the account."),
+    (Damaged, "A stored value is damaged, and was not changed."),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="The configuration file (TOML).")
+@click.option("--data", type=click.Path(path_type=Path), help="The data directory, instead of the configured one.")
+@click.version_option(__version__, prog_name="certmaild")
+@click.pass_context
+def cli(context: click.Context, config_file: Path | None, data: Path | None) -> None:
+    """Set up and look after a certmaild server. Works beside the running server.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage, 75 try again later.
+    """
+    context.obj = Place(config_file, data)
+
+
+for command in (init, config, user, device, alias, calibrate, status, check):
+    cli.add_command(command)
+
+
+def sentence_for(problem: Exception) -> tuple[str, int] | None:
+    """What to print and the exit status; None for what nobody foresaw."""
+    for kind, sentence in SENTENCES:
+        if isinstance(problem, kind):
+            return sentence, FAILED
+    if isinstance(problem, StoreUnavailable):
+        return "The store cannot be used now; try again later.", TRY_AGAIN
+    if isinstance(problem, OSError):
+        what = problem.strerror or "a fault of the operating system"
+        return (f"{problem.filename}: {what}." if problem.filename else f"{what}."), FAILED
+    if isinstance(problem, (Failed, NotSetUp, ConfigError, KeystoreError, MailboxError, ValueError)):
+        text = str(problem) or "It cannot be done."
+        return (text if text.endswith(".") else text + "."), FAILED
+    return None
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    try:
+        status_code = cli.main(args=arguments, prog_name="certmaild", standalone_mode=False)
+        return status_code if isinstance(status_code, int) else 0
+    except click.exceptions.Abort:
+        click.echo("Stopped.", err=True)
+        return FAILED
+    except click.ClickException as wrong:
+        wrong.show()
+        return USAGE if isinstance(wrong, click.UsageError) else FAILED
+    except Exception as problem:
+        found = sentence_for(problem)
+        if found is None:
+            # A class name tells a maintainer where to look, and no secret.
+            found = f"It failed for a reason nobody foresaw ({type(problem).__name__}).", FAILED
+        click.echo(found[0], err=True)
+        return found[1]
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""`certmaild user`: accounts."""
+
+from dataclasses import asdict
+
+import click
+
+from certmaild.commands.common import (
+    ADDRESS,
+    SIZE,
+    Place,
+    confirmed,
+    hosted,
+    json_option,
+    octets_text,
+    pass_place,
+    read_secret,
+    show,
+    show_json,
+)
+from certmaild.mailbox.account_lists import AccountView, list_accounts, show_account
+from certmaild.mailbox.accounts import NewAccount
+from certmaild.mailbox.addresses import Address
+from certmaild.mailbox.layout_accounts import State
+
+COLUMNS = {
+    "address": "address",
+    "state": "state",
+    "used": "used",
+    "limit": "limit",
+    "messages": "messages",
+    "pending": "pending",
+    "aliases": "aliases",
+}
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+stdin_option = click.option("--password-stdin", is_flag=True, help="Take a human password (asked for on a terminal).")
+
+
+@click.group()
+def user() -> None:
+    """Make, list and change accounts."""
+
+
+def _row(view: AccountView) -> dict[str, object]:
+    return {**asdict(view), "used": octets_text(view.octets), "limit": octets_text(view.octets_limit)}
+
+
+def _show_new(made: NewAccount, as_json: bool) -> None:
+    """Secrets are printed here and kept nowhere."""
+    if as_json:
+        show_json(
+            {
+                "address": made.address,
+                "device_password": made.device_password,
+                "recovery_code": made.recovery_code,
+                "user_id": made.user_id,
+            }
+        )
+        return
+    click.echo(f"Account:         {made.address}")
+    if made.device_password is not None:
+        click.echo(f"Device password: {made.device_password}")
+    click.echo(f"Recovery code:   {made.recovery_code}")
+    click.echo("These are shown this once. Print the recovery code: without a secret nobody can open the mailbox.")
+
+
+@user.command()
+@click.argument("address", type=ADDRESS)
+@stdin_option
+@click.option("--quota", type=SIZE, help="Octets the account may hold, such as 5GiB.")
+@click.option("--messages", type=click.IntRange(min=1), help="Messages the account may hold.")
+@json_option
+@pass_place
+def add(
+    place: Place, address: Address, password_stdin: bool, quota: int | None, messages: int | None, as_json: bool
+) -> None:
+    """Make an account. Without a password it gets a device password; always a recovery code."""
+    hosted(place.config, address)
+    password = read_secret("New password", confirm=True) if password_stdin else None
+    with place.store() as store:
+        made = store.driver.run(
+            store.accounts.create(
+                address, password=password, rounds=store.rounds(), octets_limit=quota, messages_limit=messages
+            )
+        )
+    _show_new(made, as_json)
+
+
+@user.command("list")
+@json_option
+@pass_place
+def list_users(place: Place, as_json: bool) -> None:
+    """All accounts."""
+    with place.store() as store:
+        views = store.driver.run(list_accounts(store.engine, store.secrets))
+    show([_row(view) for view in views], COLUMNS, as_json=as_json, empty="There is no account.")
+
+
+@user.command("show")
+@click.argument("address", type=ADDRESS)
+@json_option
+@pass_place
+def show_user(place: Place, address: Address, as_json: bool) -> None:
+    """One account."""
+    with place.store() as store:
+        view = store.driver.run(show_account(store.engine, store.secrets, address))
+    row = _row(view)
+    if as_json:
+        show_json(row)
+        return
+    for name, value in row.items():
+        click.echo(f"{name + ':':16}{', '.join(value) if isinstance(value, tuple) else _text(value)}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return "-" if value is None else str(value)
+
+
+def _set_state(place: Place, address: Address, state: State) -> None:
+    with place.store() as store:
+        store.driver.run(store.accounts.set_state(address, state))
+    click.echo(f"{address.lookup} is {state.name.lower()}.")
+
+
+@user.command()
+@click.argument("address", type=ADDRESS)
+@pass_place
+def disable(place: Place, address: Address) -> None:
+    """Refuse its mail and its log-ins; what is stored stays."""
+    _set_state(place, address, State.DISABLED)
+
+
+@user.command()
+@click.argument("address", type=ADDRESS)
+@pass_place
+def enable(place: Place, address: Address) -> None:
+    """Undo disable."""
+    _set_state(place, address, State.ACTIVE)
+
+
+@user.command()
+@click.argument("address", type=ADDRESS)
+@click.option("--quota", type=SIZE, help="Octets; no limit without.")
+@click.option("--messages", type=click.IntRange(min=1), help="Messages; no limit without.")
+@pass_place
+def limit(place: Place, address: Address, quota: int | None, messages: int | None) -> None:
+    """Set what an account may hold."""
+    with place.store() as store:
+        store.driver.run(store.accounts.set_limits(address, quota, messages))
+    click.echo(f"{address.lookup}: {octets_text(quota)}, {messages or 'any number of'} messages.")
+
+
+@user.command()
+@click.argument("address", type=ADDRESS)
+@click.option("--parked", is_flag=True, help="Drop what starting over parked, not the account itself.")
+@yes_option
+@pass_place
+def remove(place: Place, address: Address, parked: bool, yes: bool) -> None:
+    """Remove an account with all its mail, for ever."""
+    confirmed(f"Remove {address.lookup} and all its mail, for ever?", yes)
+    with place.store() as store:
+        if parked:
+            count = store.driver.run(store.accounts.remove_parked(address))
+            click.echo(f"Dropped {count} parked account{'' if count == 1 else 's'} of {address.lookup}.")
+            return
+        count = store.driver.run(store.accounts.remove(address))
+    click.echo(f"Removed {address.lookup} with {count} message{'' if count == 1 else 's'}.")
+
+
+@user.command()
+@click.argument("address", type=ADDRESS)
+@click.option("--start-over", is_flag=True, help="With no secret left: a new, empty mailbox; the old one is parked.")
+@stdin_option
+@yes_option
+@json_option
+@pass_place
+def password(place: Place, address: Address, start_over: bool, password_stdin: bool, yes: bool, as_json: bool) -> None:
+    """Set a new password, authorised by the old one, a device password or the recovery code.
+
+    On standard input: the old secret, then the new password, a line each.
+    """
+    if start_over:
+        confirmed(f"Without a secret the mail of {address.lookup} stays closed. Start over with none?", yes)
+        new = read_secret("New password", confirm=True) if password_stdin else None
+        with place.store() as store:
+            made = store.driver.run(store.accounts.start_over(address, password=new, rounds=store.rounds()))
+        _show_new(made, as_json)
+        return
+    old = read_secret("Old password, device password or recovery code")
+    with place.store() as store, store.driver.run(store.accounts.unlock(address, old)) as unlocked:
+        new = read_secret("New password", confirm=True)
+        store.driver.run(store.accounts.set_password(unlocked, new, rounds=store.rounds()))
+    click.echo(f"The password of {address.lookup} is changed.")
