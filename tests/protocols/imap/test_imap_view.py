@@ -1,0 +1,82 @@
+"""A session's own view of sequence numbers."""
+
+from array import array
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certmaild.mailbox.identifiers import BoxId
+from certmaild.mailbox.values import EntryBlock, FolderState, FolderUpdate
+from certmaild.protocols.imap.flags import format_flags, format_known_flags
+from certmaild.protocols.imap.view import SelectedView
+
+
+def make(uids: list[int], recent: range = range(0)) -> SelectedView:
+    state = FolderState(BoxId(b"b" * 16), 7, 100, 5, array("I", uids), recent, ("$Work",), 0, None)
+    return SelectedView("INBOX", state, read_only=False)
+
+
+def update(*, gone: tuple[range, ...] = (), new: tuple[int, ...] = (), recent: range = range(0)) -> FolderUpdate:
+    count = len(new)
+    arrived = EntryBlock(
+        array("I", new),
+        bytes(16 * count),
+        bytes(32 * count),
+        array("H", [0] * count),
+        *(array("Q", [0] * count) for _ in range(5)),
+    )
+    return FolderUpdate(EntryBlock(), arrived, gone, recent, 200, 9, 0, ("$Work",))
+
+
+def test_numbers_and_uids() -> None:
+    view = make([2, 5, 9])
+    assert [view.uid(number) for number in range(5)] == [None, 2, 5, 9, None]
+    assert [view.number(uid) for uid in (1, 2, 5, 6, 9, 10)] == [None, 1, 2, None, 3, None]
+    assert view.uids_of_numbers([range(2, 9), range(0, 2)]) == [2, 5, 9]
+    assert view.uids_within([range(5, 1000), range(1, 3)]) == [2, 5, 9]
+    assert view.largest_uid == 9
+    assert make([]).largest_uid == 0
+
+
+def test_expunges_wait_to_be_told() -> None:
+    view = make([2, 5, 9, 12])
+    assert view.take(update(gone=(range(1, 6), range(12, 13)), new=(150,), recent=range(150, 151)))
+    assert len(view) == 5
+    assert view.is_expunged(5)
+    assert view.number(5) == 2
+    assert view.has_expunged
+    assert view.release_expunged() == ([1, 1, 2], [2, 5, 12])
+    assert list(view.uids) == [9, 150]
+    assert not view.has_expunged
+    assert view.release_expunged() == ([], [])
+    assert view.is_recent(150)
+    assert view.recent_count == 1
+    assert not view.take(update())
+
+
+def test_own_changes_are_not_told_again() -> None:
+    view = make([2])
+    view.note_own_change(2, 8)
+    assert view.knows(2, 8)
+    assert not view.knows(2, 9)
+    view.take(update())
+    assert not view.knows(2, 8)
+
+
+@given(st.sets(st.integers(1, 60)), st.sets(st.integers(1, 60)))
+def test_expunge_numbers_replayed_by_a_client_give_the_same_view(held: set[int], gone: set[int]) -> None:
+    view = make(sorted(held))
+    client = sorted(held)
+    view.take(update(gone=tuple(range(uid, uid + 1) for uid in sorted(gone))))
+    numbers, uids = view.release_expunged()
+    assert [client.pop(number - 1) for number in numbers] == uids
+    assert client == list(view.uids) == sorted(held - gone)
+
+
+def test_flags() -> None:
+    assert format_flags(0, 0, ()) == b"()"
+    assert format_flags(1 | 8 | 0x4000, 0b101, ("$A", "$B", "$C"), recent=True) == rb"(\Deleted \Seen $A $C \Recent)"
+    assert format_flags(0, 1, ("$A",)) == b"($A)"
+    assert format_flags(0, 0, (), recent=True) == rb"(\Recent)"
+    assert format_known_flags(("$A", "")) == rb"(\Answered \Flagged \Deleted \Seen \Draft $A)"
+    assert format_known_flags((), any_more=True) == rb"(\Answered \Flagged \Deleted \Seen \Draft \*)"
