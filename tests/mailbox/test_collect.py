@@ -153,6 +153,7 @@ def test_a_process_is_known_by_boot_number_and_start() -> None:
 
 
 KILLED = """
+import os
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
@@ -162,7 +163,7 @@ engine = lmdb_engine(Path(sys.argv[1]))
 writer = BlobWriter(engine, lambda: 0)
 async def work():
     while True:
-        pause = writer.write(bytes(range(256)) * 4096)
+        pause = writer.write(os.urandom(1 << 20))
         if pause is not None:
             await pause
             print("staged", flush=True)
