@@ -425,7 +425,7 @@ class SmtpConnection(Protocol):
         if self._login is not None:
             await self._end_if_revoked()
             if self._ending is not None:
-                raise Refusal(*self._ending)
+                raise Refusal(451, "4.7.0", "Account changed, please authenticate again")
 
     # Ends
 

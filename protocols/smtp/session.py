@@ -135,7 +135,8 @@ class Session:
             self._answer_rcpt(refusal)
         elif isinstance(event, LogIn):
             self._answer_log_in(refusal)
-        elif isinstance(event, ContentEnd):
+        else:
+            assert isinstance(event, ContentEnd)
             self._end_transaction()
             self._move(Move.CONTENT_END)
             self._reply_refusal(refusal) if refusal else self._reply(250, "2.0.0", text)

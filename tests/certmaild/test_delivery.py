@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from support import memory_engine, run
@@ -14,7 +15,7 @@ from certmaild.keystore.users import NewUser, create_user_keys
 from certmaild.mailbox import ownership
 from certmaild.mailbox.account_rows import write_account
 from certmaild.mailbox.addresses import canonical
-from certmaild.mailbox.blobs import read_frames
+from certmaild.mailbox.blobs import BlobWriter, read_frames
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.engine_memory import MemoryEngine
@@ -30,7 +31,7 @@ from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import NULL_PATH, MailArguments
 from certmaild.protocols.smtp.grammar import Path as SmtpPath
 from certmaild.protocols.smtp.interfaces import Hop, Listener, TlsFacts
-from certmaild.routing import Router
+from certmaild.routing import Hold, Router
 
 NOW = 1_790_000_000.0
 TLS = TlsFacts("TLSv1.3", "AES")
@@ -339,7 +340,7 @@ def test_many_recipients_are_sealed_by_slices(house: House) -> None:
 
 
 def test_a_large_message_streams(house: House) -> None:
-    body = bytes(range(1, 10)) * 1_000_000
+    body = Random(1).randbytes(9_000_000)
     house.send("ann", content=b"Subject: big\r\n\r\n" + body, cut=16384)
     (arrived,) = house.mail_of("ann")
     assert arrived.content == b"Subject: big\r\n\r\n" + body
@@ -368,7 +369,33 @@ def test_a_failed_commit_is_temporary(
 
     monkeypatch.setattr(house.engine, "write", fail)
     assert house.refusal("ann") == reply
-    assert house.refusal("ann", content=b"X: y\r\n\r\n" + bytes(range(1, 251)) * 80_000, cut=1 << 20) == reply
+    assert house.refusal("ann", content=b"X: y\r\n\r\n" + Random(1).randbytes(12_000_000), cut=1 << 20) == reply
+
+
+def test_a_store_that_fails_at_once_while_content_streams(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise StoreFull
+
+    monkeypatch.setattr(BlobWriter, "write", fail)
+    assert house.refusal("ann") == "452 4.3.1"
+    assert house.refusal("ann", content=b"no header\r\n") == "452 4.3.1"
+
+
+def test_a_route_that_is_not_built_yet_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def route(*_: object, **__: object) -> Hold:
+        return Hold(canonical("ann@example.com"), "wait")
+
+    monkeypatch.setattr(house.delivery.router, "route", route)
+    assert house.refusal("ann") == "550 5.7.1"
+
+
+def test_a_sender_that_is_no_address_is_not_ones_own(house: House) -> None:
+    assert house.refusal("bob", sender="ann", mail=MailArguments(SmtpPath("a..b", "example.com"))) == "550 5.7.1"
+
+
+def test_any_sender_may_write_from_outside(house: House) -> None:
+    house.send("ann", mail=MailArguments(SmtpPath(".odd..", "docomo.example")))
+    assert house.mail_of("ann")[0].prefix.startswith(b"Return-Path: <.odd..@docomo.example>\r\n")
 
 
 def test_unfinished_content_at_and_past_its_limits() -> None:

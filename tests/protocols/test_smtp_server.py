@@ -72,10 +72,13 @@ class Taker:
         self.hops: list[Hop] = []
         self.pause: Deferred[None] | None = None
         self.commit: Deferred[None] | None = None
+        self.looking: Deferred[None] | None = None
 
     async def begin(self, hop: Hop, mail: MailArguments) -> Taken:
         if mail.reverse_path.local == "refused":
             raise Refusal(452, "4.3.1", "No room")
+        if self.looking is not None:
+            await self.looking
         self.hops.append(hop)
         self.transactions.append(Taken(self))
         return self.transactions[-1]
@@ -435,6 +438,53 @@ def test_shutdown() -> None:
     assert gone == []
     setting.lose()
     assert gone == [None]
+
+
+def test_shutdown_during_a_handshake() -> None:
+    setting = Setting()
+    setting.send(b"STARTTLS\r\n")
+    setting.factory.shut_down()
+    assert setting.transport.disconnecting
+    setting.connection.handshakeCompleted()
+    assert setting.said() == b""
+
+
+def test_shutdown_of_nobody_is_at_once() -> None:
+    setting = inbound()
+    setting.lose()
+    gone: list[None] = []
+    setting.factory.shut_down().addCallback(gone.append)
+    setting.connection.end(421, "4.3.2", "Shutting down")
+    assert gone == [None]
+
+
+def test_lost_while_a_sender_is_looked_up() -> None:
+    setting = inbound()
+    setting.taker.looking = looking = Deferred()
+    setting.send(b"MAIL FROM:<b@p.example>\r\n")
+    setting.lose()
+    looking.callback(None)
+    assert setting.taker.transactions[0].is_aborted
+
+
+def test_a_fault_of_the_server_itself_ends_the_connection() -> None:
+    setting = inbound()
+    setting.send(MESSAGE)
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    setting.factory.hash_address = fail  # type: ignore[assignment]
+    with capturedLogs() as events:
+        setting.send(b"x\r\n.\r\n")
+    assert setting.transport.aborted
+    assert [event["log_level"] for event in events] == [LogLevel.critical]
+
+
+def test_no_log_in_without_a_gatekeeper() -> None:
+    setting = submission(log_in=False)
+    setting.factory.gatekeeper = None
+    assert setting.send(AUTH) == b"454 4.7.0 Authentication not available\r\n"
 
 
 def test_shutdown_drops_unfinished_data() -> None:
