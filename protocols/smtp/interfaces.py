@@ -24,6 +24,8 @@ class TlsFacts:
     version: str
     """As OpenSSL names it: ``TLSv1.3``."""
     cipher: str
+    group: str = ""
+    """Key exchange group, such as ``X25519MLKEM768`` (KEYS section 19.3: counted)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,11 @@ class SmtpFactory(Factory):
         self._check_gone()
         return self._gone
 
+    def cut_off(self) -> None:
+        """Drop the connections that are still there, when `shut_down` has taken long enough."""
+        for connection in list(self.connections):
+            connection.transport.abortConnection()
+
     def remove(self, connection: "SmtpConnection") -> None:
         """A connection is gone."""
         self.connections.discard(connection)
@@ -171,7 +176,9 @@ class SmtpConnection(Protocol):
     def handshakeCompleted(self) -> None:
         """Start anew inside TLS: nothing said before counts (PROTOCOLS lesson 2)."""
         handle = self.transport.getHandle()
-        self._tls = TlsFacts(handle.get_protocol_version_name(), handle.get_cipher_name() or "")
+        self._tls = TlsFacts(
+            handle.get_protocol_version_name(), handle.get_cipher_name() or "", handle.get_group_name() or ""
+        )
         self._last_input = self.factory.clock.seconds()
         if self._ending is not None:
             return
@@ -507,6 +514,7 @@ class SmtpConnection(Protocol):
             queue_id=queue_id,
             peer=self._peer,
             tls=tls,
+            group=self._tls.group if self._tls is not None else "",
             size=session.octets,
             result=result,
             sender=sender,

@@ -44,6 +44,7 @@ class Terms(NamedTuple):
     """Refuse mail before TLS; on port 25 but for postmaster."""
 
 
+_ANSWERED = (LogIn, Mail, Rcpt, ContentEnd)
 _CODES_NOT_COUNTED = frozenset({502})
 _SENDER_OK = grammar.format_reply(250, "2.1.0", "Sender OK")
 _RECIPIENT_OK = grammar.format_reply(250, "2.1.5", "Recipient OK")
@@ -116,7 +117,7 @@ class Session:
         while True:
             if self._events:
                 event = self._events.pop(0)
-                if isinstance(event, LogIn | Mail | Rcpt | ContentEnd):
+                if isinstance(event, _ANSWERED):
                     self._waiting = event
                 return event
             if self._waiting is not None:

@@ -135,9 +135,8 @@ class TlsTransport(StringTransport):
         self.aborted = True
 
     def getHandle(self) -> Any:
-        return type(
-            "Handle", (), {"get_protocol_version_name": lambda _: "TLSv1.3", "get_cipher_name": lambda _: "AES"}
-        )()
+        facts = {"protocol_version": "TLSv1.3", "cipher": "AES", "group": "X25519MLKEM768"}
+        return type("Handle", (), {f"get_{name}_name": lambda _, fact=fact: fact for name, fact in facts.items()})()
 
     def startTLS(self, factory: object) -> None:
         self.started = True
@@ -223,6 +222,7 @@ def test_a_message_is_taken_and_logged_in_one_line() -> None:
     (event,) = events
     assert (event["queue_id"], event["peer"], event["tls"], event["size"]) == ("q1", "192.0.2.7", "TLSv1.3", 20)
     assert (event["result"], event["sender"], event["recipients"]) == ("accepted", "h(11)", "h(15)")
+    assert event["group"] == "X25519MLKEM768"
     assert setting.taker.messages == [b"Subject: x\r\n\r\nbody\r\n"]
     assert setting.transport.disconnecting
     hop = setting.taker.hops[0]
@@ -438,6 +438,13 @@ def test_shutdown() -> None:
     assert gone == []
     setting.lose()
     assert gone == [None]
+
+
+def test_who_stays_after_shutdown_is_cut_off() -> None:
+    setting = inbound()
+    setting.factory.shut_down()
+    setting.factory.cut_off()
+    assert setting.transport.aborted
 
 
 def test_shutdown_during_a_handshake() -> None:
