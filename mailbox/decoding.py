@@ -90,7 +90,8 @@ def decode_quoted_printable(data: bytes) -> bytes:
     """
     if b"=" not in data:
         return data
-    if not (b"==" in data or b"= " in data or b"=\t" in data or data.count(b"=\r") != data.count(b"=\r\n")):
+    odd = b"==" in data or b"= " in data or b"=\t" in data or b"=" in data[-2:]
+    if not odd and data.count(b"=\r") == data.count(b"=\r\n"):
         return binascii.a2b_qp(data)
     return _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode("ascii")) if match[1] else b"", data)
 
