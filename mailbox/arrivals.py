@@ -56,6 +56,7 @@ class ArrivalSecrets(RowSealer, Protocol):
 
     def dtag(self, user_id: bytes, seq: int, previous: bytes, digest: bytes) -> bytes:
         """The chain of a user's arrivals."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,22 +50,27 @@ class Blob(Protocol):
     @property
     def cek(self) -> bytes:
         """Content encryption key."""
+        ...
 
     @property
     def blob_id(self) -> bytes:
         """Which blob."""
+        ...
 
     @property
     def size(self) -> int:
         """Octets of content."""
+        ...
 
     @property
     def frames(self) -> int:
         """How many."""
+        ...
 
     @property
     def f0_len(self) -> int:
         """Octets in frame 0."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,12 +39,15 @@ class Reactor(Protocol):
 
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
         """Run something on the reactor's thread."""
+        ...
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
         """Run something later."""
+        ...
 
     def seconds(self) -> float:
         """The time."""
+        ...
 
 
 class _Write:

@@ -20,6 +20,7 @@ class ReadTxn(Protocol):
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """The value, or None."""
+        ...
 
     def scan(
         self, table: Table, start: bytes, stop: bytes | None = None, *, reverse: bool = False
@@ -29,6 +30,7 @@ class ReadTxn(Protocol):
         In a write transaction rows may be written and deleted meanwhile; those ahead of the scan are seen as they
         are when it comes to them.
         """
+        ...
 
 
 class WriteTxn(ReadTxn, Protocol):
@@ -36,12 +38,15 @@ class WriteTxn(ReadTxn, Protocol):
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         """Write or replace one value."""
+        ...
 
     def delete(self, table: Table, key: bytes) -> bool:
         """Remove one key; whether it was there."""
+        ...
 
     def announce(self, change: Change) -> None:
         """After the commit, wake whoever watches this, here and in other processes."""
+        ...
 
 
 class Engine(Protocol):
@@ -50,12 +55,15 @@ class Engine(Protocol):
     @property
     def hub(self) -> ChangeHub:
         """Where watchers of this process stand."""
+        ...
 
     def read(self, work: Callable[[ReadTxn], T]) -> Awaitable[T]:
         """Run a short read (up to 64 pages) at once, on the calling thread."""
+        ...
 
     def scan(self, work: Callable[[ReadTxn], T]) -> Awaitable[T]:
         """Run a long read in a reader thread; ``work`` returns plain values."""
+        ...
 
     def write(
         self,
@@ -71,12 +79,15 @@ class Engine(Protocol):
         ``grows`` marks what adds content: it gets `StoreFull` below the floor of free disk, so that there is room
         left for removing. Raises `StoreUnavailable` for a fault of the store.
         """
+        ...
 
     def free_octets(self) -> int:
         """Room above the floor: free disk and reusable pages less the floor; 0 and below refuses what grows."""
+        ...
 
     def close(self) -> Awaitable[None]:
         """Finish queued writes, then let go of files and threads."""
+        ...
 
 
 class RowSealer(Protocol):
@@ -84,6 +95,8 @@ class RowSealer(Protocol):
 
     def seal_row(self, table: str, key: bytes, plaintext: bytes) -> bytes:
         """The stored value."""
+        ...
 
     def open_row(self, table: str, key: bytes, value: bytes) -> bytes:
         """The plaintext; raises `SealBroken` for a changed or moved row."""
+        ...
