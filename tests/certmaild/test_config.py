@@ -1,0 +1,250 @@
+"""The configuration file: what it may hold, what it comes to, and what is said about mistakes."""
+
+from dataclasses import fields
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from certmaild import config
+from certmaild.config import ConfigError
+from certmaild.keystore import certificates
+from certmaild.protocols.limits import GIB, MIB, Limits
+
+ISSUE_EXAMPLE = """
+hostname = "mail.example.com"
+domains = ["example.com"]
+data = "/var/lib/certmaild"
+workers = 0
+[listen]
+address = ["127.0.0.1", "::1"]
+imaps = 993
+pop3s = 995
+smtp = 25
+submission = 587
+submissions = 465
+[tls]
+certificate = "fullchain.pem"
+key = "privkey.pem"
+minimum = "1.2"
+[limits]
+message_size = "3GiB"
+[passwords]
+kdf = "bcrypt"
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "certmaild.toml"
+
+
+def loaded(path: Path, text: str) -> config.Config:
+    path.write_text(text, encoding="utf-8")
+    return config.load(path)
+
+
+def refused(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert all(sentence.startswith(str(path)) for sentence in caught.value.sentences)
+    return str(caught.value).replace(f"{path}: ", "")
+
+
+def test_default_needs_no_root_and_no_file(tmp_path: Path) -> None:
+    own = config.default(tmp_path / "data")
+    assert own.path is None
+    assert (own.hostname, own.domains) == ("localhost", ("localhost",))
+    assert own.listen.address == ("127.0.0.1",)
+    assert own.listen.ports() == {"imaps": 1993, "pop3s": 1995, "smtp": 1025, "submission": 1587, "submissions": 1465}
+    assert own.data == tmp_path / "data"
+    assert own.secrets == own.data / "secrets"
+    assert own.store == own.data / "store"
+    assert own.tls.private
+    assert own.tls.default.certificate == own.data / "tls" / "chain.pem"
+    assert (own.free_disk, own.shutdown_time, own.privacy, own.padding) == (256 * MIB, 30, True, True)
+    assert config.check(own).problems == ()
+
+
+def test_default_data_directory_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.default().data == tmp_path / "certmaild-data"
+
+
+def test_the_example(path: Path) -> None:
+    own = loaded(path, ISSUE_EXAMPLE)
+    assert own.listen.ports() == {"imaps": 993, "pop3s": 995, "smtp": 25, "submission": 587, "submissions": 465}
+    assert own.data == Path("/var/lib/certmaild")
+    assert own.tls.default.certificate == path.parent / "fullchain.pem"
+    assert own.tls.default.key == path.parent / "privkey.pem"
+    assert not own.tls.private
+    assert own.limits == Limits(message_size=3 * GIB)
+    assert own.passwords == config.Passwords()
+
+
+def test_everything_that_can_be_set(path: Path) -> None:
+    own = loaded(
+        path,
+        """
+        hostname = "Mail.Example.COM."
+        domains = ["Example.com", "bücher.example", "example.com"]
+        data = "var"
+        secrets = "../elsewhere"
+        workers = 2
+        postmaster = "ann@example.com"
+        privacy = false
+        padding = false
+        free_disk = 0
+        shutdown_time = "1m"
+        [listen]
+        address = ["::1"]
+        smtp = "systemd:smtp"
+        [tls]
+        certificate = "a.pem"
+        key = "b.pem"
+        minimum = "1.3"
+        strict_names = true
+        [[tls.names]]
+        name = "Mail.Example.ORG"
+        certificate = "c.pem"
+        key = "/d.pem"
+        [[tls.names]]
+        name = "*.example.net"
+        certificate = "e.pem"
+        key = "f.pem"
+        [inbound]
+        tls = "offered"
+        clear_networks = ["192.0.2.0/24", "2001:db8::/32", "127.0.0.1"]
+        [passwords]
+        rounds = 64
+        login_cache = false
+        """,
+    )
+    here = path.parent
+    assert own.hostname == "mail.example.com"
+    assert own.domains == ("example.com", "xn--bcher-kva.example")
+    assert (own.data, own.secrets.resolve()) == (here / "var", (here / "../elsewhere").resolve())
+    assert (own.workers, own.postmaster, own.privacy, own.padding) == (2, "ann@example.com", False, False)
+    assert (own.free_disk, own.shutdown_time) == (0, 60)
+    assert own.listen.ports() == {"smtp": "systemd:smtp"}
+    assert (own.tls.minimum, own.tls.strict_names) == ("1.3", True)
+    assert [(one.name, one.certificate, one.key) for one in own.tls.names] == [
+        ("mail.example.org", here / "c.pem", Path("/d.pem")),
+        ("*.example.net", here / "e.pem", here / "f.pem"),
+    ]
+    assert not own.inbound.tls_required
+    assert own.inbound.clear_networks == tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/32", "127.0.0.1/32")))
+    assert own.passwords == config.Passwords("bcrypt", 64, False)
+
+
+def test_data_on_the_command_line_wins(path: Path, tmp_path: Path) -> None:
+    path.write_text('data = "x"\n')
+    own = config.load(path, tmp_path / "y")
+    assert (own.data, own.secrets) == (tmp_path / "y", tmp_path / "y" / "secrets")
+
+
+@pytest.mark.parametrize("name", [limit.name for limit in fields(Limits)])
+def test_every_limit_is_a_setting(path: Path, name: str) -> None:
+    assert getattr(loaded(path, f"[limits]\n{name} = 7\n").limits, name) == 7
+    assert "at least 1" in refused(path, f"[limits]\n{name} = 0\n")
+    assert f"limits.{name}" in refused(path, f"[limits]\n{name} = true\n")
+    assert f"limits.{name}" in refused(path, f"[limits]\n{name} = 1.5\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "octets"),
+    [("3GiB", 3 * GIB), ("150 MiB", 150 * MIB), ("10MB", 10**7), ("8K", 8192), ("1kib", 1024), ("77", 77), ("5B", 5)],
+)
+def test_sizes(path: Path, given: str, octets: int) -> None:
+    assert loaded(path, f'[limits]\nmessage_size = "{given}"\n').limits.message_size == octets
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("30s", 30), ("5m", 300), ("5 min", 300), ("2h", 7200), ("1d", 86400), ("9", 9)]
+)
+def test_times(path: Path, given: str, seconds: int) -> None:
+    assert loaded(path, f'[limits]\nimap_idle_time = "{given}"\n').limits.imap_idle_time == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[limits]\nmesage_size = 3", "the key limits.mesage_size is not known; did you mean message_size?"),
+        ("colour = 1", "the key colour is not known."),
+        ('[[tls.names]]\nnam = "x"', "the key tls.names[0].nam is not known; did you mean name?"),
+        ("hostname = 3", "the key hostname: expected a text in quotes, got a whole number."),
+        ('workers = "a"', "the key workers: expected a whole number, got a text in quotes."),
+        ("privacy = 1", "the key privacy: expected true or false, got a whole number."),
+        ("domains = [3]", "the key domains[0]: expected a text in quotes, got a whole number."),
+        ('domains = "x"', "the key domains: expected a list in brackets, got a text in quotes."),
+        ("listen = 3", "the key listen: expected a table, got a whole number."),
+        ('[tls]\nminimum = "1.1"', 'the key tls.minimum: expected "1.2" or "1.3".'),
+        ('[inbound]\ntls = "never"', 'the key inbound.tls: expected "required" or "offered".'),
+        ('[passwords]\nkdf = "md5"', 'the key passwords.kdf: expected "bcrypt".'),
+        ("[passwords]\nrounds = 3", "the key passwords.rounds: expected 64 to 512."),
+        ('[limits]\nmessage_size = "3 apples"', 'expected a size, such as 1048576 or "150MiB".'),
+        ('[limits]\ntime_to_log_in = "5 weeks"', 'expected a time, such as 30 or "5m".'),
+        ("free_disk = -1", "the key free_disk: expected a size"),
+        ("workers = -1", "the key workers: expected 0 or more."),
+        ("[listen]\nimaps = 70000", "the key listen.imaps: expected a port from 1 to 65535"),
+        ('[listen]\nimaps = "x"', "the key listen.imaps: expected a port from 1 to 65535"),
+        ("[listen]\nimaps = true", "the key listen.imaps: expected a port"),
+        ("[listen]\nimaps = 99\npop3s = 99", "the key listen: two listeners have the same port."),
+        ('[listen]\naddress = ["localhost"]', "the key listen.address: expected IP addresses, found 'localhost'."),
+        ('[tls]\ncertificate = "x"', "the key tls: certificate and key are given together or not at all."),
+        ('[[tls.names]]\nname = "x"', "the key tls.names[0].certificate is missing."),
+        ('[inbound]\nclear_networks = ["10.0.0.1/8"]', "the key inbound.clear_networks: expected networks"),
+        ("domains = []", "the key domains: expected at least one domain."),
+        ('domains = ["a b"]', "the key domains: expected a host name, found 'a b'."),
+        ('hostname = ""', "the key hostname: expected a host name, found ''."),
+        ('postmaster = "ann"', "the key postmaster: expected an address of a member."),
+        ("x =", "is not TOML"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(path: Path, text: str, said: str) -> None:
+    assert said in refused(path, text + "\n")
+
+
+def test_all_mistakes_of_meaning_are_said_at_once(path: Path) -> None:
+    assert len(refused(path, 'hostname = "a b"\nworkers = -1\n[listen]\nimaps = 0\n').splitlines()) == 3
+
+
+def test_a_file_that_cannot_be_read(path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        config.load(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        config.load(path)
+
+
+def test_check_reads_certificates(path: Path) -> None:
+    text = 'hostname = "a.example"\n[listen]\nimaps = 993\n[tls]\ncertificate = "tls/chain.pem"\nkey = "tls/key.pem"\n'
+    own = loaded(path, text)
+    assert "cannot be read" in config.check(own).problems[0]
+    made = certificates.make_private(path.parent, ["a.example"])
+    assert config.check(own) == config.Findings((), ())
+    made.key.write_bytes(made.authority_key.read_bytes())
+    assert "does not belong" in config.check(own).problems[0]
+
+
+def test_check_warns_of_a_name_that_is_missing(path: Path) -> None:
+    certificates.make_private(path.parent, ["b.example"])
+    text = 'hostname = "a.example"\n[listen]\nimaps = 993\n[tls]\ncertificate = "tls/chain.pem"\nkey = "tls/key.pem"\n'
+    assert "does not name a.example" in config.check(loaded(path, text)).warnings[0]
+
+
+def test_check_sees_secrets_in_the_store_and_listeners_that_are_off(path: Path) -> None:
+    problems = config.check(loaded(path, 'data = "d"\nsecrets = "d/store/secrets"\n')).problems
+    assert any("no listener is on" in one for one in problems)
+    assert any("inside the store" in one for one in problems)
+    assert any(
+        "the data directory itself" in one for one in config.check(loaded(path, 'data = "d"\nsecrets = "d"\n')).problems
+    )
+
+
+def test_keys_that_need_a_restart(path: Path) -> None:
+    old = loaded(path, 'data = "d"\n[listen]\nimaps = 993\n')
+    assert config.restart_keys(old, old) == []
+    new = loaded(path, 'data = "e"\n[listen]\nimaps = 994\n[tls]\nminimum = "1.3"\n[limits]\nrecipients = 5\n')
+    assert config.restart_keys(old, new) == ["data", "secrets", "listen.imaps", "tls.minimum"]
