@@ -13,6 +13,8 @@ from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.engine_memory import MemoryEngine
 from certmaild.mailbox.folders import new_account_rows
 from certmaild.mailbox.identifiers import CredentialId, UserId
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_accounts import Account, Role, SentCopies, State, encode_account
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.values import Flags, NewMessage
@@ -158,7 +160,7 @@ class House:
     def __init__(self, directory: Path, limits: Limits = Limits()) -> None:  # noqa: B008
         self.clock = Clock()
         self.engine: MemoryEngine = memory_engine()
-        secrets = make_secrets(directory)
+        secrets = self.secrets = make_secrets(directory)
         keys = create_user_keys(secrets).keys
         rows = new_account_rows(keys, NOW)
 
@@ -203,6 +205,12 @@ class House:
                 await self.mailbox.append(found.box_id, [NewMessage(blob, scan, flags)])
 
         run(work())
+
+    def limit(self, octets: int | None, messages: int | None) -> None:
+        """Give the account a quota."""
+        account = Account(State(1), Role(1), SentCopies(1), octets, messages, NOW, NOW, ADDRESS, ADDRESS)
+        sealed = self.secrets.seal_row(Table.ACCT, self.user_id, encode_account(account))
+        run(self.engine.write(lambda txn: txn.put(Table.ACCT, self.user_id, sealed)))
 
     def announce(self, kind: ChangeKind) -> None:
         self.engine.hub.deliver([Change(kind, self.user_id)])

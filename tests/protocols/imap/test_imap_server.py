@@ -11,6 +11,7 @@ from twisted.logger import capturedLogs
 
 from certmaild.mailbox.changes import ChangeKind
 from certmaild.mailbox.errors import StoreUnavailable
+from certmaild.mailbox.values import Flags, SystemFlag
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import Bad, ConnectionGone, No
@@ -510,3 +511,82 @@ def test_bad_of_a_command_counts(house: House, monkeypatch: pytest.MonkeyPatch) 
     for _ in range(19):
         line.send(b"a WRONG\r\n")
     assert line.send(b"a WRONG\r\n") == b"a BAD No.\r\n* BYE Too many bad commands.\r\n"
+
+
+def test_changes_of_other_kinds_wake_nobody(house: House) -> None:
+    line = house.select()
+    line.send(b"a IDLE\r\n")
+    house.announce(ChangeKind.FOLDERS)
+    house.announce(ChangeKind.FOLDER)
+    house.deliver(b"x\r\n", folder="Sent")
+    assert line.take() == b""
+    house.deliver(b"x\r\n")
+    assert line.take() == b"* 1 EXISTS\r\n* 1 RECENT\r\n"
+
+
+def test_a_login_that_cannot_be_checked_stays(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(login: object) -> bool:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(house.gate, "is_valid", broken)
+    line = house.log_in()
+    with capturedLogs() as events:
+        house.announce(ChangeKind.ACCOUNT)
+    assert [event["log_failure"].type for event in events] == [StoreUnavailable]
+    assert not line.closed
+
+
+def test_shut_down_twice_and_in_a_line_not_answered(house: House) -> None:
+    line = house.connect()
+    line.send(b"a AUTHENTICATE LOGIN\r\n")
+    first = line.server.shut_down()
+    assert line.server.shut_down() is first
+    assert line.closed
+    assert first.called
+
+
+def test_a_client_that_does_not_take_our_close_is_cut_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Line, "loseConnection", lambda self: None)
+    line = house.log_in()
+    line.send(b"a LOGOUT\r\n")
+    assert not line.closed
+    assert line.send(b"b NOOP\r\n") == b""
+    house.clock.advance(10)
+    assert line.aborted
+
+
+def test_pipelined_done_and_commands_behind_idle(house: House) -> None:
+    line = house.log_in()
+    assert line.send(b"a IDLE\r\nDONE\r\nb NOOP\r\n") == b"+ idling\r\na OK Completed.\r\nb OK Completed.\r\n"
+
+
+def test_quota_in_units_of_1024(house: House) -> None:
+    house.limit(10_000, 5)
+    house.deliver(b"x" * 1500 + b"\r\n")
+    line = house.log_in()
+    answer = line.send(b"a GETQUOTAROOT INBOX\r\n")
+    assert answer == b'* QUOTAROOT "INBOX" ""\r\n* QUOTA "" (STORAGE 2 9 MESSAGE 1 5)\r\na OK Completed.\r\n'
+
+
+def test_deleted_storage(house: House) -> None:
+    house.deliver(b"x" * 98 + b"\r\n", flags=Flags(int(SystemFlag.DELETED)))
+    house.deliver(b"y\r\n")
+    line = house.log_in()
+    answer = line.send(b"a STATUS INBOX (DELETED DELETED-STORAGE)\r\n")
+    assert answer.startswith(b'* STATUS "INBOX" (DELETED 1 DELETED-STORAGE 100)\r\n')
+
+
+def test_condstore_is_enabled_by_use_and_said_once(house: House) -> None:
+    line = house.select()
+    assert b"* OK [HIGHESTMODSEQ 1] " in line.send(b"a STATUS Sent (HIGHESTMODSEQ)\r\n")
+    assert b"* OK [HIGHESTMODSEQ" not in line.send(b"b STATUS Sent (HIGHESTMODSEQ)\r\n")
+    assert b"* OK [HIGHESTMODSEQ" not in line.send(b"c ENABLE CONDSTORE\r\n")
+    other = house.select()
+    house.deliver(b"x\r\n")
+    line.send(b"d NOOP\r\n")
+    other.send(b"a NOOP\r\n")
+    other.send(b"b STORE 1 +FLAGS (\\Seen $Work)\r\n")
+    answer = line.send(b"e NOOP\r\n")
+    assert b"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Work)\r\n* OK [PERMANENTFLAGS " in answer
+    assert b"* 1 FETCH (UID 1 FLAGS (\\Seen $Work \\Recent) MODSEQ (3))\r\n" in answer
+    assert line.send(b"f NOOP\r\n") == b"f OK Completed.\r\n"
