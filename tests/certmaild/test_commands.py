@@ -1,0 +1,291 @@
+"""The command line over a real store: what it prints, how it exits, and that it works beside a server."""
+
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from certmaild import config as configuration
+from certmaild.commands import main as commands
+from certmaild.commands.common import device_id_text, octets_text, parse_device_id
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox.errors import StoreUnavailable
+from certmaild.mailbox.identifiers import CredentialId
+from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID
+from certmaild.setup import NotSetUp, opened, set_up
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Line:
+    """`certmaild --config FILE`, in this process."""
+
+    def __init__(self, config: Path) -> None:
+        self.config = config
+
+    def run(self, *words: str, stdin: str = "", status: int = 0) -> Result:
+        """Run it; its exit status must be ``status``."""
+        result = CliRunner().invoke(_entry, ["--config", str(self.config), *words], input=stdin)
+        assert result.exit_code == status, result.output
+        assert "Traceback" not in result.output
+        if status:
+            assert len(result.stderr.strip().splitlines()) == 1 or status == 2, result.stderr
+        return result
+
+    def json(self, *words: str, stdin: str = "") -> Any:
+        """What it prints as JSON."""
+        return json.loads(self.run(*words, "--json", stdin=stdin).stdout)
+
+
+class _Entry:
+    """Lets CliRunner call what the console script calls."""
+
+    name = "certmaild"
+
+    def main(self, args: list[str], **_: Any) -> None:
+        sys.exit(commands.run(list(args)))
+
+
+_entry: Any = _Entry()
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    config = tmp_path / "certmaild.toml"
+    config.write_text(
+        f'hostname = "localhost"\ndomains = ["example.com"]\ndata = "{tmp_path / "data"}"\n'
+        '[listen]\naddress = ["127.0.0.1"]\nimaps = 1\n[passwords]\nrounds = 64\n'
+    )
+    made = Line(config)
+    made.run("init", "--hostname", "localhost", "--domain", "example.com")
+    return made
+
+
+def test_accounts_from_the_command_line(line: Line) -> None:
+    made = line.json("user", "add", "Alice@example.com", "--quota", "5MiB")
+    assert made["address"] == "alice@example.com"
+    assert made["device_password"]
+    assert made["recovery_code"]
+    (listed,) = line.json("user", "list")
+    assert listed["octets_limit"] == 5 * 2**20
+    assert listed["state"] == "active"
+    table = line.run("user", "list").stdout
+    assert "alice@example.com" in table
+    assert "5.0 MiB" in table
+    line.run("user", "disable", "alice@example.com")
+    assert line.json("user", "show", "alice@example.com")["state"] == "disabled"
+    line.run("user", "enable", "alice@example.com")
+    line.run("user", "limit", "alice@example.com")
+    assert line.json("user", "show", "alice@example.com")["octets_limit"] is None
+    line.run("user", "remove", "alice@example.com")
+    assert line.json("user", "list") == []
+
+
+def test_refusals_are_one_sentence(line: Line) -> None:
+    line.run("user", "add", "alice@example.com")
+    assert "already" in line.run("user", "add", "alice@example.com", status=1).stderr
+    assert "hosted" in line.run("user", "add", "alice@other.example", status=1).stderr
+    line.run("user", "add", "nonsense", status=2)
+    line.run("user", "add", "bob@example.com", "--quota", "much", status=2)
+    line.run("nonsense", status=2)
+    line.run("user", "show", "bob@example.com", status=1)
+    line.run("device", "revoke", "alice@example.com", "0000", status=1)
+    line.run("device", "revoke", "alice@example.com", "!!", status=1)
+    line.run("init", "--hostname", "localhost", "--domain", "example.com", status=1)
+    line.run("user", "add", "bob@example.com", "--password-stdin", status=1)
+
+
+def test_passwords_and_devices(line: Line) -> None:
+    made = line.json("user", "add", "bob@example.com", "--password-stdin", stdin="first pässword\n")
+    assert made["device_password"] is None
+    device = line.json("device", "add", "bob@example.com", "--name", "phone", stdin="first pässword\n")
+    assert {one["kind"]: one["name"] for one in line.json("device", "list", "bob@example.com")}["device"] is None
+    named = line.json("device", "list", "bob@example.com", "--names", stdin=device["device_password"] + "\n")
+    assert {one["kind"]: one["name"] for one in named}["device"] == "phone"
+    line.run("user", "password", "bob@example.com", stdin="wrong\nsecond\n", status=1)
+    line.run("user", "password", "bob@example.com", stdin=made["recovery_code"] + "\nsecond\n")
+    line.run("device", "add", "bob@example.com", stdin="first pässword\n", status=1)
+    line.run("device", "add", "bob@example.com", stdin="second\n")
+    line.run("device", "revoke", "bob@example.com", device["id"])
+    line.run("device", "add", "bob@example.com", stdin=device["device_password"] + "\n", status=1)
+    over = line.json("user", "password", "bob@example.com", "--start-over")
+    assert over["user_id"] != made["user_id"]
+    assert [one["state"] for one in line.json("user", "list")] == ["active", "parked"]
+    line.run("user", "remove", "bob@example.com", "--parked")
+    assert [one["user_id"] for one in line.json("user", "list")] == [over["user_id"]]
+
+
+def test_aliases_and_status(line: Line) -> None:
+    line.run("user", "add", "alice@example.com")
+    line.run("alias", "add", "sales@example.com", "alice@example.com")
+    assert line.json("alias", "list") == [{"alias": "sales@example.com", "address": "alice@example.com"}]
+    assert "sales@example.com" in line.run("alias", "list").stdout
+    status = line.json("status")
+    assert status["accounts"] == {"active": 1, "disabled": 0, "parked": 0}
+    assert "1 active" in line.run("status").stdout
+    line.run("alias", "remove", "sales@example.com")
+    line.run("alias", "remove", "sales@example.com", status=1)
+
+
+def test_config_check(line: Line, tmp_path: Path) -> None:
+    assert "fit for use" in line.run("config", "check", str(line.config)).stdout
+    bad = tmp_path / "bad.toml"
+    bad.write_text('hostnam = "x"\n')
+    assert "hostname" in line.run("config", "check", str(bad), status=1).stderr
+    line.run("config", "check", str(tmp_path / "none.toml"), status=1)
+
+
+def test_check_says_which_step_failed(line: Line) -> None:
+    result = CliRunner().invoke(_entry, ["--config", str(line.config), "check"])
+    assert result.exit_code == 1
+    assert "imaps" in result.stderr
+    assert line.json("user", "list") == []
+
+
+def test_secrets_are_printed_once_and_logged_never(line: Line, tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+    made = line.json("user", "add", "alice@example.com")
+    later = (
+        line.run("user", "show", "alice@example.com").output + line.run("device", "list", "alice@example.com").output
+    )
+    written = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+    for secret in (made["device_password"], made["recovery_code"]):
+        assert secret not in later
+        assert secret not in caplog.text
+        assert secret.encode() not in written
+        assert secret.replace("-", "").encode() not in written
+
+
+def test_without_a_store(tmp_path: Path) -> None:
+    result = CliRunner().invoke(_entry, ["--data", str(tmp_path / "none"), "user", "list"])
+    assert result.exit_code == 1
+    assert "certmaild init" in result.stderr
+    with pytest.raises(NotSetUp), opened(configuration.default(tmp_path / "none")):
+        pass
+
+
+def test_init_writes_a_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "certmaild.toml"
+    data = tmp_path / "data"
+    words = [
+        "--config",
+        str(path),
+        "--data",
+        str(data),
+        "init",
+        "--hostname",
+        "mail.example.org",
+        "--domain",
+        "Bücher.example",
+    ]
+    result = CliRunner().invoke(_entry, words)
+    assert result.exit_code == 0, result.output
+    loaded = configuration.load(path)
+    assert loaded.hostname == "mail.example.org"
+    assert loaded.domains == ("xn--bcher-kva.example",)
+    assert loaded.data == data
+    assert loaded.listen.imaps == 993
+
+
+def test_try_again_and_the_unforeseen() -> None:
+    assert commands.sentence_for(StoreUnavailable()) == ("The store cannot be used now; try again later.", 75)
+    assert commands.sentence_for(sqlite3.Error()) is None
+
+
+def run_process(*words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    """A command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=60,
+    )
+
+
+def test_beside_an_open_store(line: Line) -> None:
+    """The server has the store open; the command adds an account, and the server sees it."""
+    with opened(configuration.load(line.config)) as (driver, engine, secrets):
+        from certmaild.mailbox.addresses import canonical
+        from certmaild.mailbox.directory import Directory
+
+        directory = Directory(engine, secrets)
+        assert driver.run(directory.find(canonical("alice@example.com"))) is None
+        done = run_process("certmaild.commands.main", "--config", str(line.config), "user", "add", "alice@example.com")
+        assert done.returncode == 0, done.stderr
+        assert "Recovery code" in done.stdout
+        assert driver.run(directory.find(canonical("alice@example.com"))) is not None
+
+
+# The first start.
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "data"
+
+
+def test_the_first_start_in_a_child_process(data: Path) -> None:
+    done = run_process("certmaild.setup", "--data", str(data))
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["account"] == "me@localhost"
+    assert made["device_password"]
+    assert made["ca_file"] == str(data / "ca.pem")
+    assert "port 1993" in made["settings"]
+    for path in (data, data / "secrets", data / "store"):
+        assert path.stat().st_mode & 0o777 == 0o700, path
+    for path in (data / "secrets").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600, path
+    again = json.loads(run_process("certmaild.setup", "--data", str(data)).stdout)
+    assert again["account"] is None
+    assert again["ca_file"] == made["ca_file"]
+
+
+@pytest.mark.parametrize("name", ["rows", "delivery", "pepper-1", "queue"])
+def test_a_missing_or_foreign_secret_is_named_and_never_made_anew(data: Path, name: str) -> None:
+    config = configuration.default(data)
+    set_up(config)
+    path = config.secrets / name
+    kept = path.read_bytes()
+    path.unlink()
+    for words in (("certmaild.setup",), ("certmaild.commands.main",)):
+        rest = ["--data", str(data)] + (["status"] if words[0].endswith("main") else [])
+        done = run_process(*words, *rest)
+        assert done.returncode == 1
+        assert name in done.stderr
+        assert not path.exists()
+    path.write_bytes(bytes(reversed(kept)))
+    path.chmod(0o600)
+    done = run_process("certmaild.setup", "--data", str(data))
+    assert done.returncode == 1
+    assert name in done.stderr
+
+
+def test_a_set_up_that_was_cut_off_is_completed(data: Path) -> None:
+    config = configuration.default(data)
+    data.mkdir(mode=0o700)
+    before = ServerSecrets.create(config.secrets).check_values()
+    made = set_up(config)
+    assert made.account == "me@localhost"
+    assert ServerSecrets.load(config.secrets).check_values() == before
+
+
+def test_small_texts() -> None:
+    assert octets_text(None) == "no limit"
+    assert octets_text(0) == "0 B"
+    assert octets_text(5 * 2**30) == "5.0 GiB"
+    assert octets_text(5 * 2**50) == "5242880.0 GiB"
+    for one in (0, 1, 31, 0xABCDE, (1 << 20) - 1):
+        assert parse_device_id(device_id_text(CredentialId(one)).lower()) == one
+    assert parse_device_id(device_id_text(SINGLE_PASSWORD_ID)) == SINGLE_PASSWORD_ID

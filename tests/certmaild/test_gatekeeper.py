@@ -1,0 +1,357 @@
+"""Log-in: who comes in, what it costs, and that failing tells nothing."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import support
+from support import run
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from certmaild.gatekeeper import InProcessGatekeeper
+from certmaild.kdf_pool import KdfPool
+from certmaild.keystore import primitives
+from certmaild.keystore.errors import PublicKeySwapped
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.login_cache import HARD_S, IDLE_S
+from certmaild.mailbox.account_lists import list_devices
+from certmaild.mailbox.account_rows import read_credential
+from certmaild.mailbox.accounts import Accounts, NewAccount
+from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.engine_lmdb import LmdbEngine
+from certmaild.mailbox.errors import StoreUnavailable
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, State
+from certmaild.mailbox.pool import MailboxPool
+from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
+from certmaild.protocols.limits import Limits
+
+ALICE, BOB = canonical("alice@example.com"), canonical("bob@example.com")
+PEER = "192.0.2.1"
+ROOT = Path(__file__).resolve().parents[2]
+NOW = 1_800_000_000.0
+
+
+class Threads:
+    """Runs at once and counts."""
+
+    def __init__(self) -> None:
+        self.jobs = 0
+
+    def run(self, work: Callable[[], Any]) -> "Deferred[Any]":
+        self.jobs += 1
+        return succeed(work())
+
+
+class House:
+    """A gatekeeper over LMDB with two accounts: alice has a device password, bob a human one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.secrets = ServerSecrets.create(directory / "secrets")
+        self.engine: LmdbEngine = support.lmdb_engine(directory, sealer=self.secrets)
+        self.accounts = Accounts(self.engine, self.secrets, self.clock.seconds)
+        self.alice: NewAccount = run(self.accounts.create(ALICE))
+        self.bob: NewAccount = run(self.accounts.create(BOB, password=b"correct horse", rounds=1))
+        self.slow, self.quick = Threads(), Threads()
+        self.limits = Limits(sessions_per_credential=2, sessions_per_mailbox=3)
+        self.gatekeeper = self.make()
+
+    def make(self, rounds: int = 1, domains: tuple[str, ...] = ("example.com",)) -> InProcessGatekeeper:
+        mailboxes = MailboxPool(self.engine, self.secrets, self.engine.hub, self.clock.seconds)
+        return InProcessGatekeeper(
+            self.engine,
+            self.secrets,
+            mailboxes,
+            self.clock,
+            KdfPool(self.slow),
+            KdfPool(self.quick),
+            limits=self.limits,
+            domains=domains,
+            rounds=rounds,
+        )
+
+    def begin(self, name: str, password: bytes | str, service: Service = Service.IMAP, peer: str = PEER) -> Any:
+        octets = password.encode() if isinstance(password, str) else password
+        return Deferred.fromCoroutine(
+            self.gatekeeper.log_in(name.encode(), octets, service=service, peer=peer)  # type: ignore[arg-type]
+        )
+
+    def log_in(self, name: str, password: bytes | str, service: Service = Service.IMAP, peer: str = PEER) -> Login:
+        login: Login = run(self.begin(name, password, service, peer))
+        return login
+
+    @property
+    def device_password(self) -> str:
+        assert self.alice.device_password is not None
+        return self.alice.device_password
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    yield made
+    made.gatekeeper.stop()
+    run(made.engine.close())
+
+
+@pytest.mark.parametrize("name", ["alice@example.com", "Alice@EXAMPLE.com", "alice", "ALICE"])
+@pytest.mark.parametrize("service", list(Service))
+def test_a_device_password_costs_no_hashing(house: House, name: str, service: Service) -> None:
+    login = house.log_in(name, house.device_password.lower().replace("-", " "), service)
+    assert login.user_id == house.alice.user_id
+    assert login.address == "alice@example.com"
+    assert not login.read_only
+    assert house.slow.jobs == house.quick.jobs == 0
+    assert house.device_password not in repr(login)
+    house.gatekeeper.log_out(login)
+    assert login.keys.closed
+
+
+def test_a_device_password_takes_under_3_ms_of_cpu(house: House) -> None:
+    times = []
+    for _ in range(20):
+        begun = time.process_time()
+        login = house.log_in("alice@example.com", house.device_password)
+        times.append(time.process_time() - begun)
+        house.gatekeeper.log_out(login)
+    assert sorted(times)[10] < 0.003
+
+
+def test_bare_names_need_one_domain_and_aliases_work(house: House) -> None:
+    run(house.accounts.add_alias(canonical("sales@example.com"), ALICE))
+    assert house.log_in("sales", house.device_password).address == "alice@example.com"
+    house.gatekeeper = house.make(domains=("example.com", "example.org"))
+    with pytest.raises(LogInRefused):
+        house.log_in("alice", house.device_password)
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [
+        ("bob@example.com", "wrong"),
+        ("bob@example.com", ""),
+        ("alice@example.com", "no password set"),
+        ("nobody@example.com", "wrong"),
+        ("nobody@example.org", "wrong"),
+        ("not an address@@", "wrong"),
+        ("", ""),
+        ("alice@example.com", "0000-0000-0000-0000-0000-0000-0000-0000"),
+        ("nobody@example.com", "0000-0000-0000-0000-0000-0000-0000-0000"),
+    ],
+)
+def test_every_failure_costs_the_same_and_says_the_same(house: House, name: str, password: str) -> None:
+    rounds: list[int] = []
+
+    def counted(password: bytes, salt: bytes, count: int) -> bytes:
+        rounds.append(count)
+        return primitives.password_kdf(password, salt, count)
+
+    with (
+        patch("certmaild.keystore.credentials.password_kdf", counted),
+        patch("certmaild.login_cache.password_kdf", counted),
+        pytest.raises(LogInRefused) as refused,
+    ):
+        house.log_in(name, password)
+    assert str(refused.value) == ""
+    assert rounds == [1, 1]
+    assert (house.slow.jobs, house.quick.jobs) == (1, 1)
+
+
+def test_a_disabled_account_is_refused_like_a_wrong_password(house: House) -> None:
+    for address in (ALICE, BOB):
+        run(house.accounts.set_state(address, State.DISABLED))
+    for name, password in (("alice", house.device_password), ("bob", "correct horse")):
+        before = house.slow.jobs
+        with pytest.raises(LogInRefused):
+            house.log_in(name, password)
+        assert house.slow.jobs == before + 1
+    run(house.accounts.set_state(BOB, State.ACTIVE))
+    assert house.log_in("bob", "correct horse").user_id == house.bob.user_id
+
+
+def test_a_recovery_code_reads_no_mail(house: House) -> None:
+    with pytest.raises(LogInRefused):
+        house.log_in("bob", house.bob.recovery_code)
+
+
+def test_the_cache_saves_hashing_until_idle_or_old(house: House) -> None:
+    for _ in range(3):
+        house.gatekeeper.log_out(house.log_in("bob", "correct horse"))
+    assert house.slow.jobs == 1
+    house.clock.advance(IDLE_S + 1)
+    house.gatekeeper.log_out(house.log_in("bob", "correct horse"))
+    assert house.slow.jobs == 2
+    for _ in range(HARD_S // (IDLE_S - 1) + 1):
+        house.clock.advance(IDLE_S - 1)
+        house.gatekeeper.log_out(house.log_in("bob", "correct horse"))
+    assert house.slow.jobs == 3
+    with pytest.raises(LogInRefused):
+        house.log_in("bob", "wrong horse")
+
+
+def test_keys_leave_memory_when_the_cache_entry_is_too_old(house: House) -> None:
+    house.gatekeeper.start()
+    login = house.log_in("bob", "correct horse")
+    house.gatekeeper.log_out(login)
+    assert not login.keys.closed
+    house.clock.pump([60] * (IDLE_S // 60 + 2))
+    assert login.keys.closed
+
+
+REVOKE = """
+import sys
+from pathlib import Path
+from certmaild.driving import Driver
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox.accounts import Accounts
+from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.engine_lmdb import LmdbEngine
+from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID
+place, driver = Path(sys.argv[1]), Driver()
+secrets = ServerSecrets.load(place / "secrets")
+engine = LmdbEngine(place / "store", driver, secrets, floor_octets=0)
+assert driver.run(Accounts(engine, secrets).revoke(canonical("bob@example.com"), SINGLE_PASSWORD_ID))
+"""
+
+
+def test_a_change_by_another_process_counts_at_once(house: House, tmp_path: Path) -> None:
+    """The other process stands for the command line beside the running server; the password is cached here."""
+    login = house.log_in("bob", "correct horse")
+    assert run(house.gatekeeper.is_valid(login))
+    subprocess.run(
+        [sys.executable, "-c", REVOKE, str(tmp_path)], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert not run(house.gatekeeper.is_valid(login))
+    with pytest.raises(LogInRefused):
+        house.log_in("bob", "correct horse")
+    house.gatekeeper.log_out(login)
+    assert login.keys.closed
+
+
+def test_a_changed_password_ends_sessions_of_the_old_one_and_no_others(house: House) -> None:
+    with run(house.accounts.unlock(BOB, b"correct horse")) as unlocked:
+        _, text = run(house.accounts.add_device(unlocked, "phone"))
+        by_password, by_device = house.log_in("bob", "correct horse"), house.log_in("bob", text)
+        run(house.accounts.set_password(unlocked, b"new horse", rounds=1))
+    assert not run(house.gatekeeper.is_valid(by_password))
+    assert run(house.gatekeeper.is_valid(by_device))
+    with pytest.raises(LogInRefused):
+        house.log_in("bob", "correct horse")
+    assert house.log_in("bob", "new horse").user_id == house.bob.user_id
+
+
+def test_session_limits_and_logging_out_twice(house: House) -> None:
+    first, second = (house.log_in("alice", house.device_password) for _ in range(2))
+    with pytest.raises(TooManySessions):
+        house.log_in("alice", house.device_password)
+    house.gatekeeper.log_out(first)
+    house.gatekeeper.log_out(first)
+    assert not second.keys.closed
+    third = house.log_in("alice", house.device_password)
+    with pytest.raises(TooManySessions):
+        house.log_in("alice", house.device_password)
+    for login in (second, third):
+        house.gatekeeper.log_out(login)
+    assert second.keys.closed
+    assert house.gatekeeper.sessions == 0
+
+
+def test_wrong_passwords_wait_and_a_right_one_from_elsewhere_does_not(house: House) -> None:
+    for _ in range(5):
+        with pytest.raises(LogInRefused):
+            house.log_in("bob", "wrong")
+    before = house.slow.jobs
+    waiting = house.begin("bob", "correct horse")
+    assert not waiting.called
+    assert house.log_in("bob", "correct horse", peer="198.51.100.7").user_id == house.bob.user_id
+    assert house.log_in("alice", house.device_password).user_id == house.alice.user_id
+    house.clock.advance(1)
+    assert waiting.called
+    assert run(waiting).user_id == house.bob.user_id
+    assert house.slow.jobs == before + 1
+
+
+def test_a_fault_of_the_store_is_no_wrong_password(house: House) -> None:
+    with (
+        patch.object(LmdbEngine, "read", side_effect=StoreUnavailable),
+        pytest.raises(LogInUnavailable) as unavailable,
+    ):
+        house.log_in("alice", house.device_password)
+    assert "store" not in unavailable.value.public_text.lower()
+
+
+def test_a_full_queue_is_no_wrong_password(house: House) -> None:
+    house.gatekeeper._slow = KdfPool(house.slow, places=0)
+    with pytest.raises(LogInUnavailable):
+        house.log_in("bob", "correct horse")
+    assert house.log_in("alice", house.device_password).user_id == house.alice.user_id
+
+
+def test_a_swapped_public_key_is_an_alarm(house: House) -> None:
+    def swap(txn: Any) -> None:
+        txn.put(Table.PK, house.alice.user_id, txn.get(Table.PK, house.bob.user_id))
+
+    run(house.engine.write(swap))
+    with (
+        patch("certmaild.gatekeeper.log") as log,
+        pytest.raises(LogInUnavailable),
+    ):
+        house.log_in("alice", house.device_password)
+    log.critical.assert_called_once()
+    with pytest.raises(PublicKeySwapped):
+        run(house.accounts.unlock(ALICE, house.device_password.encode()))
+
+
+def test_a_password_is_stretched_anew_when_the_rounds_moved(house: House) -> None:
+    house.gatekeeper = house.make(rounds=3)
+    login = house.log_in("bob", "correct horse")
+
+    def stored() -> Any:
+        return run(house.engine.read(lambda txn: read_credential(txn, house.bob.user_id, SINGLE_PASSWORD_ID)))
+
+    run(house.engine.write(lambda txn: None))
+    assert stored().head.rounds == 3
+    assert run(house.gatekeeper.is_valid(login))
+    house.gatekeeper.log_out(login)
+    house.gatekeeper.log_out(house.log_in("bob", "correct horse"))
+    assert stored().head.rounds == 3
+
+
+def test_the_day_of_use_is_written_once_a_day(house: House) -> None:
+    def last_used() -> Any:
+        run(house.engine.write(lambda txn: None))
+        return {one.kind: one.last_used for one in run(list_devices(house.engine, house.secrets, ALICE))}["device"]
+
+    assert last_used() is None
+    house.log_in("alice", house.device_password)
+    first = last_used()
+    assert first.isoformat() == "2027-01-15"
+    with patch("certmaild.gatekeeper.account_rows.write_day") as write_day:
+        house.log_in("alice", house.device_password)
+        run(house.engine.write(lambda txn: None))
+        write_day.assert_not_called()
+
+
+def test_the_mailbox_opens(house: House) -> None:
+    login = house.log_in("alice", house.device_password)
+    mailbox = run(house.gatekeeper.open_mailbox(login))
+    names = [folder.name for folder in run(mailbox.folders())]
+    assert names[0] == "INBOX"
+    assert {"Drafts", "Sent", "Junk", "Trash", "Archive"} <= set(names)
+    mailbox.close()
+    house.gatekeeper.log_out(login)
+    run(house.engine.write(lambda txn: None))
+
+
+def test_one_users_device_password_opens_nobody_elses_mailbox(house: House) -> None:
+    with pytest.raises(LogInRefused):
+        house.log_in("bob", house.device_password)
