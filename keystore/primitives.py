@@ -212,7 +212,7 @@ def self_test() -> None:
     """Check each primitive against known answers. Raises `PrimitiveUnfit`; takes about 20 ms.
 
     Sources: RFC 8452 appendix C.2 (GCM-SIV), RFC 4231 case 2 (HMAC), OpenBSD's bcrypt_pbkdf regress test. Cobblestone
-    and HPKE open values that were sealed by cryptography 50.0.2; tests cross-check how those are composed.
+    and HPKE open values that were sealed by cryptography 50.0.2; tests cross-check both against their specifications.
     """
     from certmaild.keystore import known_answers
 

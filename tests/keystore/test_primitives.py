@@ -168,6 +168,48 @@ def test_hpke_opens_what_the_published_x_wing_vector_seals() -> None:
         primitives.hpke_open(primitives.private_key(seed), b"other", sealed)
 
 
+# Cobblestone-256, written out from c2sp.org/chunked-encryption over SHA-512 and AES-256-GCM.
+
+CHUNK = 16384
+
+
+def _cobblestone_keys(key: bytes, salt: bytes, context: bytes) -> tuple[AESGCM, int, bytes]:
+    info = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0" + salt + context
+    derived = HKDFExpand(hashes.SHA512(), 32 + 12 + 32, info).derive(key)
+    return AESGCM(derived[:32]), int.from_bytes(derived[32:44], "big"), derived[44:]
+
+
+def _cobblestone_seal(key: bytes, context: bytes, plaintext: bytes) -> bytes:
+    salt = bytes(range(24))
+    cipher, base, commitment = _cobblestone_keys(key, salt, context)
+    sealed = salt + commitment
+    for number in range(len(plaintext) // CHUNK + 1):
+        chunk = plaintext[number * CHUNK : (number + 1) * CHUNK]
+        sealed += cipher.encrypt((base ^ number).to_bytes(12, "big"), chunk, None)
+    return sealed
+
+
+def _cobblestone_open(key: bytes, context: bytes, sealed: bytes) -> bytes:
+    cipher, base, commitment = _cobblestone_keys(key, sealed[:24], context)
+    assert sealed[24:56] == commitment
+    chunks = [sealed[at : at + CHUNK + 16] for at in range(56, len(sealed), CHUNK + 16)]
+    return b"".join(cipher.decrypt((base ^ n).to_bytes(12, "big"), chunk, None) for n, chunk in enumerate(chunks))
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 262149])
+def test_frames_are_what_the_specification_says(size: int) -> None:
+    key, plaintext = bytes(range(32)), bytes(n % 251 for n in range(size))
+    assert primitives.open_frame(key, b"context", _cobblestone_seal(key, b"context", plaintext)) == plaintext
+    assert _cobblestone_open(key, b"context", primitives.seal_frame(key, b"context", plaintext)) == plaintext
+
+
+def test_a_frame_cut_at_a_chunk_is_refused() -> None:
+    sealed = primitives.seal_frame(bytes(32), b"", bytes(3 * CHUNK))
+    for chunks in range(4):
+        with pytest.raises(SealBroken):
+            primitives.open_frame(bytes(32), b"", sealed[: 56 + chunks * (CHUNK + 16)])
+
+
 def test_only_one_module_imports_primitives() -> None:
     found = set()
     for folder in ("keystore", "mailbox", "protocols", "certmaild", "twisted"):
