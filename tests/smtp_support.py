@@ -35,8 +35,8 @@ class Wire:
         """What the server answers to this input."""
         self.session.receive_data(data)
         output = b""
-        while not isinstance(event := self.session.next_event(), events.Signal):
-            output += self._do(event)
+        while (event := self.session.next_event()) is events.YIELD or not isinstance(event, events.Signal):
+            output += b"" if isinstance(event, events.Signal) else self._do(event)
         assert event is events.NEED_DATA
         return output + self.session.take_output()
 

@@ -13,10 +13,13 @@ class Signal(Enum):
 
     NEED_DATA = auto()
     PAUSED = auto()
+    YIELD = auto()
+    """Enough for one turn: let others go first, then ask again."""
 
 
 NEED_DATA: Final = Signal.NEED_DATA
 PAUSED: Final = Signal.PAUSED
+YIELD: Final = Signal.YIELD
 
 
 @dataclass(frozen=True, slots=True)

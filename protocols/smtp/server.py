@@ -38,7 +38,7 @@ from certmaild.protocols.smtp.transport import Clock, Timer, Transport
 
 log = Logger()
 
-HIGH_WATER = 256 * 1024
+HIGH_WATER = 64 * 1024
 """Octets received ahead of the session at which reading pauses."""
 CLOSE_TIME = 15
 """Seconds that a closing connection may take."""
@@ -276,6 +276,10 @@ class SmtpConnection(Protocol):
                 self._end_now()
                 return
             event = session.next_event()
+            if event is events.YIELD:
+                self._flush()
+                await self._others_first()
+                continue
             if isinstance(event, events.Signal):
                 break
             await self._do(session, event)
@@ -288,6 +292,11 @@ class SmtpConnection(Protocol):
                 self._is_paused = False
                 if not self._is_output_full:
                     self.transport.resumeProducing()
+
+    def _others_first(self) -> "Deferred[None]":
+        turn: Deferred[None] = Deferred()
+        self.factory.clock.callLater(0, turn.callback, None)
+        return turn
 
     async def _do(self, session: Session, event: events.Event) -> None:
         match event:

@@ -1,8 +1,9 @@
 """One SMTP connection without I/O: bytes in, events and replies out (RFC 5321, 3030, 3207, 4954, 2920).
 
-`receive_data` takes what came; `next_event` gives the next thing that somebody else must do, `NEED_DATA`, or `PAUSED`
-while an event waits for its `answer`. Replies collect until `take_output`, so a pipelined group is answered at once.
-A new session object starts after the STARTTLS handshake: nothing said before it counts.
+`receive_data` takes what came; `next_event` gives the next thing that somebody else must do, `NEED_DATA`, `PAUSED`
+while an event waits for its `answer`, or `YIELD` after a long turn. Replies collect until `take_output`, so a
+pipelined group is answered at once. A new session object starts after the STARTTLS handshake: nothing said before
+it counts.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from certmaild.protocols.smtp.errors import Refusal, too_large
 from certmaild.protocols.smtp.events import (
     NEED_DATA,
     PAUSED,
+    YIELD,
     Aborted,
     Closed,
     Content,
@@ -44,6 +46,8 @@ class Terms(NamedTuple):
     """Refuse mail before TLS; on port 25 but for postmaster."""
 
 
+STEPS_OF_A_TURN = 64
+"""Lines or pieces of content worked on before others get their turn: a pipelined flood must not hold the reactor."""
 _ANSWERED = (LogIn, Mail, Rcpt, ContentEnd)
 _CODES_NOT_COUNTED = frozenset({502})
 _SENDER_OK = grammar.format_reply(250, "2.1.0", "Sender OK")
@@ -66,6 +70,7 @@ class Session:
         self._events: list[Event] = []
         self._waiting: Event | None = None
         self._bad = 0
+        self._steps = 0
         self._mail: MailArguments | None = None
         self._recipients = 0
         self._data: DataContent | None = None
@@ -122,8 +127,13 @@ class Session:
                 return event
             if self._waiting is not None:
                 return PAUSED
+            if self._steps >= STEPS_OF_A_TURN:
+                self._steps = 0
+                return YIELD
             if self.state is State.CLOSED or self.state is State.STARTING_TLS or not self._go_on():
+                self._steps = 0
                 return NEED_DATA
+            self._steps += 1
 
     def answer(self, refusal: Refusal | None, text: str = "") -> None:
         """Answer the event that waits: a refusal, or acceptance (``text`` after 250 for a message)."""

@@ -338,6 +338,16 @@ def test_replies_of_a_group_leave_together() -> None:
     assert writes[0].count(b"\r\n") == 3
 
 
+def test_a_flood_of_commands_lets_others_go_first() -> None:
+    setting = inbound()
+    assert setting.send(b"NOOP\r\n" * 150).count(b"250") == 64
+    setting.clock.advance(0)
+    assert setting.said().count(b"250") == 86
+    setting.send(b"NOOP\r\n" * 70)
+    setting.lose()
+    setting.clock.advance(0)
+
+
 @pytest.mark.parametrize(("sent", "patience"), [(b"", 300), (MESSAGE, 180)])
 def test_silence_ends_the_session(sent: bytes, patience: int) -> None:
     setting = inbound()
