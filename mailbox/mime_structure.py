@@ -53,9 +53,7 @@ class PartFacts:
     location: bytes | None = None
 
 
-EMPTY_PART: Final = (
-    b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0 NIL NIL NIL NIL)'
-)
+EMPTY_PART: Final = b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0 NIL NIL NIL NIL)'
 """What a multipart without parts holds (PROTOCOLS section 5)."""
 
 

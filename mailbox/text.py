@@ -35,6 +35,7 @@ _ALIASES: Final = {
     "unicode-1-1-utf-7": "utf-7",
 }
 """What mail calls a charset, and the codec that reads what is really sent under that name."""
+_NO_CHARSETS: Final = frozenset(("idna", "punycode", "unicode-escape", "raw-unicode-escape"))
 _CHARSET_NAME: Final = re.compile(r"[A-Za-z0-9._:+()-]{1,40}")
 _ENCODED_WORD: Final = re.compile(
     rb"=\?([A-Za-z0-9._:+()-]{1,40})(?:\*[A-Za-z0-9-]{1,20})?\?([BbQq])\?([^\s?]{0,2000})\?=(?:[ \t]++(?==\?))?+"
@@ -52,7 +53,7 @@ def codec_of(charset: str) -> codecs.CodecInfo | None:
         return None
     # Codecs that turn octets into octets, or escapes into text, are no charsets.
     known_text = getattr(info, "_is_text_encoding", True)
-    return info if known_text and info.name not in ("idna", "punycode", "unicode-escape", "raw-unicode-escape") else None
+    return info if known_text and info.name not in _NO_CHARSETS else None
 
 
 def decode_text(data: bytes, charset: str) -> str:

@@ -234,6 +234,7 @@ class Pop3Server(Protocol):
         self._write_paused = False
         self._active_at = self._house.reactor.seconds()
         self._wake()
+        self._pump()
 
     def stopProducing(self) -> None:
         """The connection is about to be lost; `connectionLost` follows."""
@@ -287,7 +288,7 @@ class Pop3Server(Protocol):
         self._pumping = True
         try:
             for _ in range(EVENTS_IN_A_ROW):
-                if self._running or self._closed or not self._take_event():
+                if self._running or self._closed or self._write_paused or not self._take_event():
                     break
             else:
                 self._house.reactor.callLater(0, self._pump)
@@ -310,7 +311,9 @@ class Pop3Server(Protocol):
                 self._running = True
                 Deferred.fromCoroutine(self._run(event)).addErrback(self._failed)
             case _:
-                if self._read_paused and event is Signal.NEED_DATA:
+                if event is Signal.MORE:
+                    self._house.reactor.callLater(0, self._pump)
+                elif self._read_paused and event is Signal.NEED_DATA:
                     self._read_paused = False
                     self._line.resumeProducing()
                 return False

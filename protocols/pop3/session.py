@@ -28,6 +28,8 @@ CAPABILITIES: Final = (
 )
 BUFFERED: Final = 64 * 1024
 """Octets that may wait for the command in flight before the client has to wait."""
+LINES_IN_A_ROW: Final = 64
+"""Lines answered before other connections get their turn."""
 
 
 class State(Enum):
@@ -78,6 +80,8 @@ class Signal(Enum):
     NEED_DATA = auto()
     PAUSED = auto()
     """An event waits for its answer."""
+    MORE = auto()
+    """Lines are left; ask again once other connections had their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,9 @@ class Session:
         """What the server is to do next; small answers need no event."""
         if self._waiting is not None:
             return Signal.PAUSED
-        while self.state is not State.CLOSED:
+        for _ in range(LINES_IN_A_ROW):
+            if self.state is State.CLOSED:
+                return Closed()
             line = self._next_line()
             if line is None:
                 return Signal.NEED_DATA
@@ -167,7 +173,7 @@ class Session:
             if event is not None:
                 self._waiting = event
                 return event
-        return Closed()
+        return Signal.MORE
 
     # Answers to events
 

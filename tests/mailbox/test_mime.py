@@ -31,7 +31,7 @@ def read_value(text: bytes, at: int = 0):
             stack.append([])
             at += 1
             continue
-        elif text[at : at + 1] == b")":
+        if text[at : at + 1] == b")":
             done = tuple(stack.pop())
             stack[-1].append(done)
             at += 1
@@ -152,7 +152,7 @@ def check(found: Scan, message: bytes) -> None:
 
 
 NESTED = (
-    b"From: Ann <ann@example.org>\r\nTo: b@example.org, \"C, D\" <c@example.org>\r\nSubject: hello\r\n"
+    b'From: Ann <ann@example.org>\r\nTo: b@example.org, "C, D" <c@example.org>\r\nSubject: hello\r\n'
     b"Message-ID: <1@x>\r\nReferences: <a@x> <b@x>\r\n"
     b'Content-Type: multipart/mixed; boundary="outer"\r\n\r\npreamble\r\n--outer\r\n'
     b"Content-Type: text/plain; charset=utf-8\r\n\r\nhello\r\n--outer\r\n"
@@ -160,7 +160,7 @@ NESTED = (
     b"--in\r\n\r\none\r\n--in\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
     b"<b>=C3=A9=\r\n</b>\r\n--in--\r\nepilogue\r\n--outer\r\n"
     b"Content-Type: message/rfc822\r\n\r\nSubject: plain\r\n\r\ninside\r\n\r\n--outer\r\n"
-    b"Content-Type: application/pdf; name=\"x.pdf\"\r\nContent-Disposition: attachment; filename=\"x.pdf\"\r\n"
+    b'Content-Type: application/pdf; name="x.pdf"\r\nContent-Disposition: attachment; filename="x.pdf"\r\n'
     b"Content-Transfer-Encoding: base64\r\n\r\nAAEC\r\nAw==\r\n--outer--\r\n"
 )
 
@@ -209,11 +209,47 @@ def test_any_chunking_of_the_nested_message(cut: int) -> None:
 
 
 PIECES = st.sampled_from(
-    [b"\r\n", b"\n", b"\r", b"--", b"a", b"--a", b"--a--", b" ", b"\t", b"=", b"=41", b"QUJD", b"\0", b"\xff", b"\xc3\xa9"]
-    + [b"Content-Type: multipart/mixed; boundary=a\r\n", b"Content-Type: multipart/digest; boundary=b\r\n", b"--b"]
-    + [b"Content-Type: message/rfc822\r\n", b"Content-Transfer-Encoding: base64\r\n", b'"', b"(", b")", b"<", b">", b"@"]
-    + [b"Content-Transfer-Encoding: quoted-printable\r\n", b"\r\n--a\r\n", b"\r\n--b--\r\n", b"\r\n\r\n", b"From: ", b"To:"]
-    + [b"Content-Disposition: attachment; filename*0*=utf-8''a; filename*1=b\r\n", b";", b":", b",", b"\\", b"[", b"Cc:"]
+    [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"--",
+        b"a",
+        b"--a",
+        b"--a--",
+        b" ",
+        b"\t",
+        b"=",
+        b"=41",
+        b"QUJD",
+        b"\x00",
+        b"\xff",
+        b"\xc3\xa9",
+        b"Content-Type: multipart/mixed; boundary=a\r\n",
+        b"Content-Type: multipart/digest; boundary=b\r\n",
+        b"--b",
+        b"Content-Type: message/rfc822\r\n",
+        b"Content-Transfer-Encoding: base64\r\n",
+        b'"',
+        b"(",
+        b")",
+        b"<",
+        b">",
+        b"@",
+        b"Content-Transfer-Encoding: quoted-printable\r\n",
+        b"\r\n--a\r\n",
+        b"\r\n--b--\r\n",
+        b"\r\n\r\n",
+        b"From: ",
+        b"To:",
+        b"Content-Disposition: attachment; filename*0*=utf-8''a; filename*1=b\r\n",
+        b";",
+        b":",
+        b",",
+        b"\\",
+        b"[",
+        b"Cc:",
+    ]
 )
 MESSAGES = st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=60).map(b"".join))
 
@@ -246,7 +282,10 @@ def test_header_fields_cover_the_header(message: bytes, cut: int) -> None:
         (b"Ann B. <a@b>", [(b"Ann B.", None, b"a", b"b")]),
         (b'"Ann, B" <a.c@b.org>, d@e', [(b"Ann, B", None, b"a.c", b"b.org"), (None, None, b"d", b"e")]),
         (b"a@b (Ann (of) B)", [(b"Ann (of) B", None, b"a", b"b")]),
-        (b"Team: a@b, C <c@d>;", [(None, None, b"Team", None), (None, None, b"a", b"b"), (b"C", None, b"c", b"d"), (None,) * 4]),
+        (
+            b"Team: a@b, C <c@d>;",
+            [(None, None, b"Team", None), (None, None, b"a", b"b"), (b"C", None, b"c", b"d"), (None,) * 4],
+        ),
         (b"undisclosed-recipients:;", [(None, None, b"undisclosed-recipients", None), (None,) * 4]),
         (b"<@x,@y:a@b>", [(None, b"@x,@y", b"a", b"b")]),
         (b'"john smith"@b', [(None, None, b"john smith", b"b")]),

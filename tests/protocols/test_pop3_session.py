@@ -44,7 +44,7 @@ class Side:
         return out
 
     def turn(self) -> None:
-        while not isinstance(event := self.session.next_event(), Signal):
+        while (event := self.session.next_event()) is Signal.MORE or not isinstance(event, Signal):
             self.out += self.session.take_output()
             match event:
                 case Closed():
@@ -94,6 +94,13 @@ def logged_in(limits: Limits | None = None) -> Side:
 def test_pipelined_commands_are_all_answered_in_order() -> None:
     out = Side().feed(b"USER ann@example.org\r\nPASS right word\r\nSTAT\r\nRETR 1\r\nDELE 1\r\nQUIT\r\n")
     assert [line[:3] for line in out.split(b"\r\n") if line] == [b"+OK"] * 5 + [b".", b"+OK", b"+OK"]
+
+
+def test_many_pipelined_commands_are_answered_in_turns() -> None:
+    side = logged_in()
+    side.take()
+    assert side.feed(b"NOOP\r\n" * 200).count(b"+OK") == 200
+    assert Side().feed(b"QUIT\r\n").endswith(b"+OK Bye\r\n")
 
 
 def test_the_session_waits_for_an_answer() -> None:
