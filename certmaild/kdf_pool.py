@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 PLACES = 64
 """Jobs waiting or running. At 250 ms and two cores the last waits 8 s."""
-PLACES_PER_NETWORK = 8
+PLACES_PER_NETWORK = 16
+QUICK_PLACES = 1024
+QUICK_PLACES_PER_NETWORK = 256
+"""For asking the login cache, 4 ms each: room for an office of pollers behind one address."""
 RETRY_S = 10
 
 
