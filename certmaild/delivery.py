@@ -7,13 +7,15 @@ sealed for each recipient and everything is committed in one transaction; only t
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import canonical
-from certmaild.mailbox.arrivals import Recipient, SealedArrival, seal_all, write_arrivals
+from certmaild.mailbox.arrivals import SLICE, Recipient, seal_all, write_arrivals
 from certmaild.mailbox.blobs import BlobWriter, StoredBlob
 from certmaild.mailbox.cards import Facts, encode_card, facts_of
 from certmaild.mailbox.directory import Directory
@@ -41,8 +43,14 @@ from certmaild.trace import (
 
 log = Logger()
 
-InThread = Callable[[Callable[[], list[SealedArrival]]], Awaitable[list[SealedArrival]]]
-"""Runs sealing for many recipients off the reactor's thread (``deferToThreadPool``)."""
+T = TypeVar("T")
+
+
+class InThread(Protocol):
+    """Runs work for many recipients off the reactor's thread (``deferToThreadPool``)."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
 
 ROOM_TIME = 0.25
 """Seconds that an answer about free disk is good for; the commit itself checks again."""
@@ -280,7 +288,7 @@ class MailTransaction:
     async def _file(self, blob: StoredBlob, facts: Facts) -> None:
         delivery = self._delivery
         now = delivery.seconds()
-        recipients = self._cards(blob, facts, now)
+        recipients = await self._all_cards(blob, facts, now)
         if self._hop.login is not None:
             recipients += await self._sent_copy(self._hop.login, blob, facts, int(now))
         sealed = await seal_all(recipients, delivery.in_thread)
@@ -291,7 +299,17 @@ class MailTransaction:
 
         await delivery.engine.write(work, grows=True)
 
-    def _cards(self, blob: StoredBlob, facts: Facts, now: float) -> list[Recipient]:
+    async def _all_cards(self, blob: StoredBlob, facts: Facts, now: float) -> list[Recipient]:
+        routes = list(self._routes.values())
+        if len(routes) <= SLICE:
+            return self._cards(routes, blob, facts, now)
+        recipients: list[Recipient] = []
+        for at in range(0, len(routes), SLICE):
+            work = partial(self._cards, routes[at : at + SLICE], blob, facts, now)
+            recipients += await self._delivery.in_thread(work)
+        return recipients
+
+    def _cards(self, routes: Sequence[Sealed], blob: StoredBlob, facts: Facts, now: float) -> list[Recipient]:
         reverse_path = str(self._mail.reverse_path)
         received = format_received(
             self._hop,
@@ -301,7 +319,7 @@ class MailTransaction:
         )
         date = self._delivery.date(now)
         recipients = []
-        for route in self._routes.values():
+        for route in routes:
             to = route.address.wire
             prefix = format_prefix(reverse_path, to, received, date)
             card = encode_card(

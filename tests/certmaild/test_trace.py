@@ -133,6 +133,7 @@ def test_a_megabyte_by_single_octets_is_linear() -> None:
         (b' "a b"@example.com\r\n', ['"a b"@example.com']),
         (b" =?utf-8?q?x?= <\xc3\xa4@example.com>\r\n", ["\u00e4@example.com"]),
         (b" a @ example.com\r\n", ["a@example.com"]),
+        (b' "a\\"b" (c\\)d) <a@example.com>\r\n', ["a@example.com"]),
     ],
 )
 def test_authors(value: bytes, authors: list[str]) -> None:
