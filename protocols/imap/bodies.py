@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from certmaild.mailbox.cards import Card, part_at
 from certmaild.mailbox.decoding import Base64Decoder, Decoder, QuotedPrintableDecoder
-from certmaild.mailbox.errors import MailboxError, MessageGone
+from certmaild.mailbox.errors import MessageGone
 from certmaild.protocols.imap.context import Context
-from certmaild.protocols.imap.errors import Bye
+from certmaild.protocols.imap.errors import ConnectionGone
 from certmaild.protocols.imap.fetch_plan import IDENTITY, check_encoding
 from certmaild.protocols.imap.grammar.fetch_items import BodyOctets, SectionKind
 from certmaild.protocols.imap.sections import MessageReader, Span
@@ -34,7 +34,7 @@ class BodyWriter:
     async def tell(self, card: Card, head: bytes, tail: bytes) -> bool:
         """One whole response: ``head``, the items, ``tail``; False if the message is gone and nothing was written.
 
-        What goes wrong once part of it was written ends the session: the client waits for a literal's octets.
+        What goes wrong once part of it was written raises `ConnectionGone`: the client waits for a literal's octets.
         """
         reader = MessageReader(card, self._context.mailbox.content(card))
         started = _Started()
@@ -45,12 +45,15 @@ class BodyWriter:
             for item in self._items:
                 await self._tell_item(reader, item, head + space, started)
                 head, space = b"", b" "
-        except MailboxError as error:
-            if started.written:
-                raise Bye(b"A message could not be read.", b"UNAVAILABLE") from error
-            if isinstance(error, MessageGone):
+        except MessageGone as gone:
+            if not started.written:
                 return False
-            raise
+            raise ConnectionGone from gone
+        except Exception as error:
+            if not started.written or isinstance(error, ConnectionGone):
+                raise
+            # Any word of ours would be taken for octets of the literal.
+            raise ConnectionGone from error
         self._context.write(tail)
         if self._context.wire.compressing:
             self._context.wire.separate()

@@ -48,7 +48,10 @@ class Bye(ProtocolError):
 
 
 class ConnectionGone(ProtocolError):
-    """The client left while a command waited for it; nothing can be answered."""
+    """The client left while a command waited for it, or can no longer be answered: it waits for a literal's octets.
+
+    The connection is cut off without a word; a cause, if there is one, is logged.
+    """
 
 
 TEXTS: dict[type[MailboxError], bytes] = {

@@ -102,12 +102,11 @@ class Line:
             raise ConnectionGone
         while self._write_paused:
             await self.wait()
-            self._turn_began = self._clock.seconds()
         if self._clock.seconds() - self._turn_began > TURN_S:
             await self._give_turn()
 
     def begin_turn(self) -> None:
-        """A command begins to run."""
+        """A command begins to run, or goes on after it has waited."""
         self._turn_began = self._clock.seconds()
 
     async def _give_turn(self) -> None:
@@ -183,6 +182,7 @@ class Line:
             self.on_client = True
             await self._waiter
             self.on_client = False
+            self.begin_turn()
         if self.lost:
             raise ConnectionGone
 

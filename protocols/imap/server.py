@@ -242,8 +242,10 @@ class ImapServer(Protocol):
         try:
             await self._dispatch(command)
             await self._drain()
-        except ConnectionGone:
+        except ConnectionGone as gone:
             if not self._line.closed:
+                if gone.__cause__ is not None:
+                    log.failure("{command} broken off", session=self._number, command=command.name.decode("ascii"))
                 self._line.abort()
         except Bye as bye:
             self._answer_bye(bye)

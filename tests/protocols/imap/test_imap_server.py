@@ -277,12 +277,14 @@ def test_a_fault_of_the_session_itself_ends_it(house: House, monkeypatch: pytest
 def test_a_command_that_ends_within_a_literal_closes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(context: Context, command: Command) -> None:
         context.write(b"* 1 FETCH (BODY[] {100}\r\nabc")
-        raise ConnectionGone
+        raise ConnectionGone from StoreUnavailable()
 
     monkeypatch.setitem(COMMANDS, b"BREAK", Spec(run, AFTER_LOGIN))
     line = house.log_in()
-    line.send(b"a BREAK\r\n")
+    with capturedLogs() as events:
+        line.send(b"a BREAK\r\n")
     assert line.aborted
+    assert len(events) == 1
 
 
 @pytest.mark.parametrize("count", [19, 20])
@@ -590,3 +592,22 @@ def test_condstore_is_enabled_by_use_and_said_once(house: House) -> None:
     assert b"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Work)\r\n* OK [PERMANENTFLAGS " in answer
     assert b"* 1 FETCH (UID 1 FLAGS (\\Seen $Work \\Recent) MODSEQ (3))\r\n" in answer
     assert line.send(b"f NOOP\r\n") == b"f OK Completed.\r\n"
+
+
+def test_a_long_response_lets_others_have_their_turn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(context: Context, command: Command) -> None:
+        for _ in range(3):
+            house.clock.rightNow += 0.005
+            await context.flush()
+        await context.ok(command)
+
+    monkeypatch.setitem(COMMANDS, b"LONG", Spec(run, AFTER_LOGIN))
+    line = house.log_in()
+    assert line.send(b"a LONG\r\n") == b""
+    for _ in range(3):
+        house.clock.advance(0)
+    assert line.take() == b"a OK Completed.\r\n"
+    line.send(b"a LONG\r\n")
+    line.hang_up()
+    house.clock.advance(0)
+    assert house.gate.sessions == 0
