@@ -80,7 +80,9 @@ def _parse(context: Context, command: Command, view: SelectedView) -> SearchProg
     cursor = Cursor(command.arguments)
     try:
         return parse_search(cursor, ViewScope(view), charset_allowed=UTF8_ACCEPT not in context.enabled)
-    except BadCharset:
+    except BadCharset as bad:
+        if bad.saves:
+            view.saved_search = ()
         known = b" ".join(CHARSETS)
         raise No(b"This charset is not known.", b"BADCHARSET (" + known + b")") from None
     except CharsetForbidden:

@@ -60,7 +60,14 @@ CHARSETS = {
 
 
 class BadCharset(GrammarError):
-    """CHARSET names one that is not among `CHARSETS`: ``NO [BADCHARSET (...)]``."""
+    """CHARSET names one that is not among `CHARSETS`: ``NO [BADCHARSET (...)]``.
+
+    ``saves``: RETURN (SAVE) was asked for, so ``$`` is empty from now on (RFC 5182 section 2.1).
+    """
+
+    def __init__(self, *, saves: bool) -> None:
+        super().__init__("charset")
+        self.saves = saves
 
 
 class CharsetForbidden(GrammarError):
@@ -115,7 +122,10 @@ def parse_search(cursor: Cursor, scope: Scope, *, charset_allowed: bool = True) 
         if not charset_allowed:
             raise CharsetForbidden("CHARSET")
         cursor.space()
-        codec = _codec(cursor.astring())
+        known = CHARSETS.get(cursor.astring().upper())
+        if known is None:
+            raise BadCharset(saves=returned is not None and SearchReturn.SAVE in returned)
+        codec = known
         cursor.space()
     keys = _Keys(cursor, scope, codec)
     return SearchProgram(keys.parse(), returned, keys.uses_modseq)
@@ -126,13 +136,6 @@ def _parse_return(cursor: Cursor) -> SearchReturn:
         return SearchReturn(cursor.keyword())
     except ValueError:
         raise GrammarError("search return option") from None
-
-
-def _codec(charset: bytes) -> str:
-    codec = CHARSETS.get(charset.upper())
-    if codec is None:
-        raise BadCharset("charset")
-    return codec
 
 
 _FLAGS = {
