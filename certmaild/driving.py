@@ -39,7 +39,7 @@ class Driver:
         result = outcome[0]
         if isinstance(result, Failure):
             result.raiseException()
-        return result  # type: ignore[return-value]  # the line above has raised
+        return result
 
 
 def _refuse() -> NoReturn:

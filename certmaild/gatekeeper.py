@@ -56,9 +56,11 @@ class Clock(Protocol):
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
         """Run something later."""
+        ...
 
     def seconds(self) -> float:
         """Seconds since 1970."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

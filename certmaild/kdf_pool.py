@@ -32,6 +32,7 @@ class Threads(Protocol):
 
     def run(self, work: Callable[[], T]) -> Awaitable[T]:
         """What ``work`` gives or raises."""
+        ...
 
 
 class ReactorThreads:

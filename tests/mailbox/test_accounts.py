@@ -8,15 +8,16 @@ import support
 from support import run
 
 from certmaild.keystore.server_secrets import ServerSecrets
-from certmaild.mailbox import account_rows
+from certmaild.mailbox import account_rows, ownership
 from certmaild.mailbox.account_lists import list_accounts, list_aliases, list_devices, show_account
 from certmaild.mailbox.accounts import Accounts
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.errors import AccountMissing, AddressError, AddressTaken, Damaged, SecretRefused
-from certmaild.mailbox.interfaces import Engine
-from certmaild.mailbox.layout import Table
+from certmaild.mailbox.identifiers import BlobId, Mid
+from certmaild.mailbox.interfaces import Engine, WriteTxn
+from certmaild.mailbox.layout import Table, decode_dead_key, encode_count
 from certmaild.mailbox.layout_accounts import (
     State,
     decode_account,
@@ -24,6 +25,7 @@ from certmaild.mailbox.layout_accounts import (
     encode_account,
     encode_credential,
 )
+from certmaild.mailbox.removal import SLICE_ROWS
 from certmaild.mailbox.ways_in import label_of
 
 ALICE = canonical("Alice@Example.com")
@@ -202,6 +204,25 @@ def test_removing_leaves_nothing(engine: Engine, accounts: Accounts) -> None:
     with pytest.raises(AccountMissing):
         run(accounts.remove(ALICE))
     assert run(accounts.create(ALICE)).user_id != made.user_id
+
+
+def test_removing_releases_messages_in_slices(engine: Engine, secrets: ServerSecrets, accounts: Accounts) -> None:
+    alice, bob = run(accounts.create(ALICE)), run(accounts.create(canonical("bob@example.com")))
+    shared, own, count = BlobId(b"s" * 16), BlobId(b"o" * 16), 2 * SLICE_ROWS + 1
+
+    def fill(txn: WriteTxn) -> None:
+        ownership.hold(txn, secrets, bob.user_id, Mid(b"b" * 16), shared, 10)
+        ownership.hold(txn, secrets, alice.user_id, Mid(b"c" * 16), own, 10)
+        ownership.add_copy(txn, secrets, alice.user_id, Mid(b"c" * 16))
+        for n in range(count):
+            ownership.hold(txn, secrets, alice.user_id, Mid(n.to_bytes(16, "big")), shared, 10)
+
+    run(engine.write(fill))
+    assert run(accounts.remove(ALICE)) == count + 1
+    assert rows_of(engine, alice.user_id) == {}
+    refs, dead = run(engine.read(lambda txn: (dict(txn.scan(Table.REF, b"")), list(txn.scan(Table.DEAD, b"")))))
+    assert refs == {shared: encode_count(1)}
+    assert [decode_dead_key(key)[1] for key, _ in dead] == [own]
 
 
 def test_every_changed_byte_of_a_credential_is_refused(engine: Engine, accounts: Accounts) -> None:
