@@ -5,7 +5,7 @@ from collections.abc import Callable
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.account_rows import open_row
 from certmaild.mailbox.identifiers import UserId
-from certmaild.mailbox.interfaces import Engine, WriteTxn
+from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table, decode_own
 from certmaild.mailbox.ownership import drop_reference
 
@@ -63,3 +63,15 @@ async def remove_user(engine: Engine, secrets: ServerSecrets, user_id: UserId, n
 
     await engine.write(finish)
     return messages
+
+
+async def remove_orphans(engine: Engine, secrets: ServerSecrets, now: Callable[[], int]) -> int:
+    """Remove what deliveries under way filed for users who were removed meanwhile; how many users. Run it at start."""
+
+    def work(txn: ReadTxn) -> list[UserId]:
+        return [UserId(key) for key, _ in txn.scan(Table.TAIL, b"") if txn.get(Table.ACCT, key) is None]
+
+    orphans = await engine.scan(work)
+    for user_id in orphans:
+        await remove_user(engine, secrets, user_id, now)
+    return len(orphans)

@@ -25,7 +25,7 @@ from certmaild.mailbox.layout_accounts import (
     encode_account,
     encode_credential,
 )
-from certmaild.mailbox.removal import SLICE_ROWS
+from certmaild.mailbox.removal import SLICE_ROWS, remove_orphans
 from certmaild.mailbox.ways_in import label_of
 
 ALICE = canonical("Alice@Example.com")
@@ -223,6 +223,26 @@ def test_removing_releases_messages_in_slices(engine: Engine, secrets: ServerSec
     refs, dead = run(engine.read(lambda txn: (dict(txn.scan(Table.REF, b"")), list(txn.scan(Table.DEAD, b"")))))
     assert refs == {shared: encode_count(1)}
     assert [decode_dead_key(key)[1] for key, _ in dead] == [own]
+
+
+def test_what_was_filed_for_a_removed_user_goes_later(
+    engine: Engine, secrets: ServerSecrets, accounts: Accounts
+) -> None:
+    """A delivery accepted its recipient before he was removed, and is filed after it."""
+    alice, bob = run(accounts.create(ALICE)), run(accounts.create(canonical("bob@example.com")))
+    run(accounts.remove(ALICE))
+
+    def file(txn: WriteTxn) -> None:
+        for user_id in (alice.user_id, bob.user_id):
+            ownership.hold(txn, secrets, user_id, Mid(b"m" * 16), BlobId(b"s" * 16), 10)
+            txn.put(Table.TAIL, user_id, b"tail")
+            txn.put(Table.IN, user_id + bytes(8), b"sealed")
+
+    run(engine.write(file))
+    assert run(remove_orphans(engine, secrets, lambda: 1)) == 1
+    assert rows_of(engine, alice.user_id) == {}
+    assert rows_of(engine, bob.user_id)[Table.IN] == 1
+    assert run(remove_orphans(engine, secrets, lambda: 1)) == 0
 
 
 def test_every_changed_byte_of_a_credential_is_refused(engine: Engine, accounts: Accounts) -> None:
