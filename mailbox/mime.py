@@ -27,7 +27,7 @@ MAX_DELIMITER: Final = 1024
 """A delimiter line longer than this, trailing spaces included, is none."""
 MAX_FAILED: Final = 64
 """Lines that look like delimiters and are none, after which a compiled pattern takes over."""
-_CONTENT_LISTS: Final = frozenset((b"to", b"cc", b"bcc"))
+_RECIPIENTS: Final = frozenset((b"to", b"cc", b"bcc"))
 _MULTIPART, _MESSAGE, _LEAF = range(3)
 
 
@@ -455,12 +455,15 @@ class Scanner:
 def _read_fields(header: bytes) -> dict[bytes, bytes]:
     """The fields the scanner needs, unfolded, by name; of repeated ones the first, recipients joined."""
     fields: dict[bytes, bytes] = {}
+    more: dict[bytes, list[bytes]] = {}
     for name, start, end in header_fields(header):
         if name in _WANTED:
             if name not in fields:
                 fields[name] = field_value(header, start, end)
-            elif name in _CONTENT_LISTS:
-                fields[name] += b", " + field_value(header, start, end)
+            elif name in _RECIPIENTS:
+                more.setdefault(name, []).append(field_value(header, start, end))
+    for name, values in more.items():
+        fields[name] = b", ".join([fields[name], *values])
     return fields
 
 

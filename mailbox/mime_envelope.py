@@ -10,6 +10,8 @@ from certmaild.mailbox.mime_structure import nstring
 
 MAX_ADDRESSES: Final = 2000
 """Addresses read of one field; the rest is passed over."""
+MAX_ADDRESS_OCTETS: Final = 256 * 1024
+"""Octets read of one address field."""
 MAX_REFERENCES: Final = 200
 """Message-IDs kept of References and In-Reply-To."""
 
@@ -46,24 +48,27 @@ class _Reader:
         self._clear()
 
     def _clear(self) -> None:
-        self.words: list[bytes] = []
-        """Words of a phrase or of the local part, without quotes."""
+        self.words: list[list[bytes]] = []
+        """Words of a phrase or of the local part, without quotes, each in pieces."""
         self.spaced = False
         self.local: bytes | None = None
         self.host: list[bytes] = []
         self.angle = self.in_route = False
         self.phrase: bytes | None = None
-        self.route: bytes | None = None
+        self.route: list[bytes] = []
         self.comment: bytes | None = None
+
+    def _words(self, between: bytes) -> bytes:
+        return between.join([b"".join(word) for word in self.words])
 
     def end_address(self) -> None:
         """A comma, or the end: what was read so far is an address, if anything."""
         local, host = self.local, b"".join(self.host)
         if local is None and self.words:
-            local = b" ".join(self.words) if not self.angle else b"".join(self.words)
+            local = self._words(b"" if self.angle else b" ")
         if local is not None:
             name = self.phrase if self.phrase is not None else self.comment
-            self.found.append(Mailbox(name or None, self.route, local, host))
+            self.found.append(Mailbox(name or None, b"".join(self.route) or None, local, host))
         elif self.phrase:
             self.found.append(Mailbox(None, None, self.phrase, b""))
         self._clear()
@@ -71,13 +76,13 @@ class _Reader:
     def word(self, text: bytes, spaced: bool) -> None:
         """A word of the phrase, the local part or the domain."""
         if self.in_route:
-            self.route = (self.route or b"") + text
+            self.route.append(text)
         elif self.local is not None:
             self.host.append(text)
         elif self.words and not spaced:
-            self.words[-1] += text
+            self.words[-1].append(text)
         else:
-            self.words.append(text)
+            self.words.append([text])
 
     def special(self, octet: bytes) -> None:
         """A delimiter."""
@@ -86,7 +91,7 @@ class _Reader:
         elif octet == b"@":
             self._at()
         elif octet == b"<":
-            self.phrase = b" ".join(self.words) if self.local is None else self.local + b"@" + b"".join(self.host)
+            self.phrase = self._words(b" ") if self.local is None else self.local + b"@" + b"".join(self.host)
             self.words, self.local, self.host, self.angle, self.in_route = [], None, [], True, False
         elif octet == b",":
             self.end_address()
@@ -101,15 +106,15 @@ class _Reader:
             self.host.append(b"@")
         elif self.angle and not self.words:
             # <@a,@b:local@domain>
-            self.in_route, self.route = True, b"@"
+            self.in_route, self.route = True, [b"@"]
         else:
-            self.local, self.words = b"".join(self.words), []
+            self.local, self.words = self._words(b""), []
 
     def _colon(self) -> None:
         if self.in_route:
             self.in_route = False
         elif not self.angle and self.local is None and not self.in_group:
-            self.found.append(Mailbox(None, None, b" ".join(self.words), None))
+            self.found.append(Mailbox(None, None, self._words(b" "), None))
             self.in_group = True
             self._clear()
         else:
@@ -164,7 +169,7 @@ class _Reader:
 
 def parse_addresses(value: bytes) -> list[Mailbox]:
     """The addresses of an unfolded field, at most `MAX_ADDRESSES`, whatever the octets are."""
-    return _Reader(value).read()
+    return _Reader(value[:MAX_ADDRESS_OCTETS]).read()
 
 
 def format_addresses(addresses: list[Mailbox]) -> bytes:

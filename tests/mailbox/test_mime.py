@@ -1,6 +1,7 @@
 """The MIME scanner: offsets, any chunking, and grammatical output for any octets."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from certmaild.mailbox.decoding import Base64Decoder, QuotedPrintableDecoder
 from certmaild.mailbox.mime import Scan, Scanner, part_of
 from certmaild.mailbox.mime_envelope import parse_addresses
-from certmaild.mailbox.mime_header import header_fields
+from certmaild.mailbox.mime_header import header_fields, parameter, parse_media_type
 from certmaild.mailbox.mime_structure import for_rev1, strip_extensions
 
 
@@ -321,3 +322,91 @@ def test_header_beyond_the_limit_is_counted_only() -> None:
     assert b'"b"' not in found.envelope
     for cut in (1, 10, 999):
         assert scan(message, cut, max_header=1000) == found
+
+
+FLOODS = [
+    b"(",
+    b";",
+    b"; ",
+    b'"',
+    b",",
+    b"@",
+    b"<",
+    b"a ",
+    b"a . ",
+    b":",
+    b"[a",
+    b"<@",
+    b'"(',
+    b"a: b@c; ",
+    b"\\",
+    b"\r\n b",
+]
+
+
+@pytest.mark.parametrize("piece", FLOODS)
+def test_a_header_of_one_piece_over_and_over_costs_linear_time(piece: bytes) -> None:
+    def cost(count: int) -> float:
+        message = b"".join(name + piece * count + b"\r\n" for name in (b"To: ", b"Content-Type: ", b"References: "))
+        start = time.process_time()
+        check_body(read_value(scan(message + b"\r\n").structure)[0], True)
+        return time.process_time() - start
+
+    cost(1000)
+    assert cost(80_000) < 16 * max(min(cost(20_000), cost(20_000)), 0.02)
+
+
+@pytest.mark.parametrize("line", [b"\n--", b"\n--bX", b"\n--b" + b" " * 900 + b"x"])
+def test_lines_that_look_like_delimiters_cost_little(line: bytes) -> None:
+    message = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + line * (4_000_000 // len(line)) + b"\n--b\n\nx"
+    start = time.process_time()
+    found = scan(message)
+    assert time.process_time() - start < 2
+    assert body_of(message, found, 1) == b"x"
+    small = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + line * 80 + b"\n--b\n\nx"
+    assert scan(small, 7) == scan(small) == scan(small, 100)
+    assert body_of(small, scan(small), 1) == b"x"
+
+
+def test_recipients_of_repeated_fields_are_joined_and_others_are_not() -> None:
+    envelope = scan(b"To: a@b\r\nTo: c@d\r\nSubject: 1\r\nSubject: 2\r\n\r\n").envelope
+    assert b'((NIL NIL "a" "b")(NIL NIL "c" "d"))' in envelope and b'"1"' in envelope and b'"2"' not in envelope
+
+
+def test_junk_is_grammatical_as_the_lesson_demands() -> None:
+    found = scan(b"Content-Type: multipart/mixed\r\nFrom: a@b\r\n\r\nno parts")
+    assert found.structure.startswith(b'(("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0 ')
+    assert found.envelope.count(b'((NIL NIL "a" "b"))') == 3
+    assert b'"7BIT"' in scan(b"Content-Type: ///\r\nContent-Transfer-Encoding: \r\n\r\n").structure
+    assert b"{3}\r\n\xff\xfea" in scan(b"Subject: \xff\xfea\r\n\r\n").envelope
+    eight = scan('Subject: é"\r\n\r\n'.encode()).envelope
+    assert b'"\xc3\xa9\\""' in eight and b'{3}\r\n\xc3\xa9" ' in for_rev1(eight)
+
+
+@pytest.mark.parametrize(
+    ("value", "boundary"),
+    [
+        (b"multipart/mixed; boundary*0=ab; boundary*1=cd", b"abcd"),
+        (b"multipart/mixed; boundary*=us-ascii'en'a%20b", b"a b"),
+        (b'multipart/mixed (; boundary=no) ; (x) boundary = "a\\"b"', b'a"b'),
+        (b"multipart/mixed; boundary*x=no", None),
+        (b"multipart/mixed; boundary*1=no", None),
+        (b'multipart/mixed; "x"; boundary=a', b"a"),
+        (b'"("multipart/mixed', None),
+        (b"multipart; boundary=a", None),
+        (b"multipart/; boundary=a", None),
+    ],
+)
+def test_parameters(value: bytes, boundary: bytes | None) -> None:
+    parsed = parse_media_type(value)
+    assert (parameter(parsed[2], b"BOUNDARY") if parsed else None) == boundary
+
+
+def test_at_most_64_parameters_are_read() -> None:
+    parsed = parse_media_type(b"text/plain" + b"".join(b"; a%d=b" % n for n in range(65)))
+    assert parsed is not None and len(parsed[2]) == 64
+
+
+def test_at_most_2000_addresses_are_read() -> None:
+    assert len(parse_addresses(b"a@b, " * 2000)) == 2000
+    assert len(parse_addresses(b"a@b, " * 2001)) == 2000
