@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
@@ -62,11 +62,15 @@ class ImapFactory(Factory):
         server.factory = self
         return server
 
-    async def shut_down(self) -> None:
-        """Say ``* BYE`` to every client once its command in flight is done; returns when all are gone."""
+    def shut_down(self) -> "Deferred[None]":
+        """Say ``* BYE`` to every client once its command in flight is done; fires when all are gone."""
         gone = [connection.shut_down() for connection in list(self.connections)]
-        for connection in gone:
-            await connection
+        return gatherResults(gone).addCallback(lambda _: None)
+
+    def cut_off(self) -> None:
+        """Drop the connections that are still there, when `shut_down` has taken long enough."""
+        for connection in list(self.connections):
+            connection.cut_off()
 
 
 class ImapServer(Protocol):
@@ -149,6 +153,10 @@ class ImapServer(Protocol):
             self._gone = Deferred()
             self._end_soon(b"The server is shutting down.")
         return self._gone
+
+    def cut_off(self) -> None:
+        """Close now, whatever is under way."""
+        self._line.abort()
 
     def _end_soon(self, text: bytes) -> None:
         """End the session when the command in flight is done, at once in IDLE and between commands."""
@@ -424,7 +432,7 @@ class ImapServer(Protocol):
         if login is None or await self._house.gatekeeper.is_valid(login) or self._line.closed:
             return
         log.info("session ends: its credential is no longer valid", session=self._number)
-        self._end_soon(b"[UNAVAILABLE] This log-in is no longer valid.")
+        self._end_soon(b"This log-in is no longer valid.")
         if not self._line.closed:
             self._set_timer(REVOKED_S, self._line.abort)
 

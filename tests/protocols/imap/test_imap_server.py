@@ -122,7 +122,7 @@ def test_revoked_credential_ends_idle_and_silence_at_once(house: House) -> None:
     house.gate.valid = False
     house.announce(ChangeKind.ACCOUNT)
     for line in (idling, silent):
-        assert line.take() == b"* BYE [UNAVAILABLE] This log-in is no longer valid.\r\n"
+        assert line.take() == b"* BYE This log-in is no longer valid.\r\n"
         assert line.closed
     assert house.gate.sessions == 0
 
@@ -146,7 +146,7 @@ def test_shut_down_waits_for_the_command_in_flight(house: House, hung: "Deferred
     busy.send(b"a HANG\r\nb NOOP\r\n")
     idling.send(b"a IDLE\r\n")
     asking.send(b"a AUTHENTICATE PLAIN\r\n")
-    done = Deferred.fromCoroutine(house.factory.shut_down())
+    done = house.factory.shut_down()
     bye = b"* BYE The server is shutting down.\r\n"
     assert [line.take() for line in (idling, silent, asking)] == [bye, bye, bye]
     assert not busy.closed
@@ -611,3 +611,39 @@ def test_a_long_response_lets_others_have_their_turn(house: House, monkeypatch: 
     line.hang_up()
     house.clock.advance(0)
     assert house.gate.sessions == 0
+
+
+def test_cut_off_when_shut_down_takes_too_long(house: House, hung: "Deferred[None]") -> None:
+    line = house.log_in()
+    line.send(b"a HANG\r\n")
+    done = house.factory.shut_down()
+    assert not done.called
+    house.factory.cut_off()
+    assert line.aborted
+    assert done.called
+
+
+def test_reading_on_behind_the_end_of_a_literal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    async def run(context: Context, command: Command) -> None:
+        stream = command.stream
+        assert stream is not None
+        seen.extend([stream.size, stream.binary, await stream.next_text(), await stream.read(), stream.size])
+        await context.ok(command)
+
+    monkeypatch.setitem(COMMANDS, b"APPEND", Spec(run, AFTER_LOGIN))
+    line = house.log_in()
+    assert line.send(b"a APPEND x ~{3+}\r\nabc\r\n") == b"a OK Completed.\r\n"
+    assert seen == [3, True, b"", b"", 0]
+
+
+def test_many_folders_are_listed_with_back_pressure(house: House) -> None:
+    line = house.log_in()
+    for number in range(70):
+        line.send(b"a CREATE f%d\r\n" % number)
+    line.producer.pauseProducing()
+    first = line.send(b'a LIST "" *\r\n')
+    assert first.count(b"* LIST") == 64
+    line.producer.resumeProducing()
+    assert line.take().count(b"* LIST") == 12
