@@ -187,7 +187,10 @@ class ImapServer(Protocol):
     def _time_passed(self) -> None:
         """Log out who did not log in, or was silent for too long; not IDLE, nor commands that we keep waiting."""
         if self._session.before_login:
-            self._say_bye(b"Too long without log-in.")
+            if self._running and not self._line.on_client:
+                self._set_timer(CLOSING_S, self._time_passed)
+            else:
+                self._say_bye(b"Too long without log-in.")
             return
         now = self._clock.seconds()
         if self._idling or (self._running and not self._line.on_client):

@@ -14,7 +14,7 @@ from certmaild.protocols.imap.grammar.mailbox_names import Pattern, parse_mailbo
 from certmaild.protocols.imap.grammar.tokens import Cursor
 from certmaild.protocols.imap.names import attributes_of, wire_name
 
-MAX_PATTERNS = 100
+MAX_PATTERNS = 20
 SELECTIONS = frozenset({b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"})
 RETURNS = frozenset({b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"})
 GMAIL = {SpecialUse.JUNK: b"\\Spam", SpecialUse.ALL: b"\\AllMail", SpecialUse.FLAGGED: b"\\Starred"}
@@ -55,11 +55,12 @@ async def run(context: Context, command: Command) -> None:
     if question.asks_root:
         context.untagged(b'LIST (\\Noselect) "/" ""')
     else:
-        for done, listed in enumerate(listed_names(await context.mailbox.folders(), question)):
-            context.untagged(format_line(context, question, listed))
-            await tell_status(context, question, listed)
-            if done % 64 == 63:
-                await context.flush()
+        for listed in candidates(await context.mailbox.folders(), question):
+            if question.matches(listed.name):
+                context.untagged(format_line(context, question, listed))
+                await tell_status(context, question, listed)
+            # Long patterns against long names take their time.
+            await context.flush()
     await context.ok(command)
 
 
@@ -72,6 +73,7 @@ async def run_xlist(context: Context, command: Command) -> None:
         context.untagged(b'XLIST (\\Noselect) "/" ""')
     else:
         for folder in await context.mailbox.folders():
+            await context.flush()
             if question.matches(folder.name):
                 listed = attributes_of(folder)
                 if folder.special_use in GMAIL:
@@ -143,8 +145,8 @@ def read_question(context: Context, cursor: Cursor) -> Question:
 _REAL_SELECTIONS = frozenset({b"SUBSCRIBED", b"SPECIAL-USE"})
 
 
-def listed_names(table: FolderTable, question: Question) -> list[Listed]:
-    """The lines of the answer, in the table's order; subscribed names without a folder come last."""
+def candidates(table: FolderTable, question: Question) -> list[Listed]:
+    """Names that the selection options leave, in the table's order; those without a folder come last."""
     names: list[tuple[str, Folder | None]] = [(folder.name, folder) for folder in table]
     if b"SUBSCRIBED" in question.selections:
         names += [(name, None) for name in sorted(table.subscriptions) if table.by_name(name) is None]
@@ -165,7 +167,7 @@ def listed_names(table: FolderTable, question: Question) -> list[Listed]:
     lines = []
     for name, folder in names:
         selected = chosen(name, folder)
-        if (selected or name in parents) and question.matches(name):
+        if selected or name in parents:
             lines.append(Listed(name, folder, name in table.subscriptions, selected, name in parents))
     return lines
 

@@ -22,11 +22,14 @@ async def run(context: Context, command: Command) -> None:
     table = await context.mailbox.folders()
     names = {folder.name: attributes_of(folder) for folder in table if folder.subscribed}
     names.update({name: [] for name in sorted(table.subscriptions) if name not in names})
-    matching = {name: attributes for name, attributes in names.items() if question.matches(name)}
-    for name in names:
-        if name not in matching:
+    matching: dict[str, list[bytes]] = {}
+    for name, attributes in names.items():
+        await context.flush()
+        if question.matches(name):
+            matching[name] = attributes
+        else:
             for parent in ancestors(name):
-                if parent not in matching and question.matches(parent):
+                if parent not in names and parent not in matching and question.matches(parent):
                     matching[parent] = [b"\\Noselect", b"\\HasChildren"]
     for name, attributes in matching.items():
         context.untagged(b"LSUB (" + b" ".join(attributes) + b') "/" ' + wire_name(context, name))
