@@ -12,6 +12,7 @@ from certmaild.protocols.imap.grammar.fetch_items import BodyOctets, SectionKind
 from certmaild.protocols.imap.sections import MessageReader, Span
 
 DECODED_IN_MEMORY = 1 << 20
+"""Octets of an encoded part up to which it is decoded in one piece."""
 _FIELD_KINDS = (SectionKind.FIELDS, SectionKind.FIELDS_NOT)
 
 

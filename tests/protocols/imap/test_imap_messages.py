@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from imap_support import House, Line
+from twisted.logger import capturedLogs
 
 from certmaild.mailbox.errors import Damaged, MessageGone, StoreUnavailable
 from certmaild.mailbox.opened import OpenMailbox
@@ -230,9 +231,11 @@ def test_a_fault_inside_a_literal_ends_the_session(house: House, monkeypatch: py
     house.deliver(b"\r\n" + b"x" * 900_000)
     line = house.select()
     monkeypatch.setattr(MessageReader, "read", fails_later)
-    answer = line.send(b"f FETCH 1 BODY.PEEK[]\r\n")
+    with capturedLogs() as logged:
+        answer = line.send(b"f FETCH 1 BODY.PEEK[]\r\n")
     assert b"f OK" not in answer
-    assert line.closed
+    assert line.aborted
+    assert [event["log_format"] for event in logged] == ["{command} broken off"]
 
 
 def test_header_fields() -> None:
