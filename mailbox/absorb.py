@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from certmaild.keystore.errors import SealBroken
-from certmaild.keystore.users import seal_card
+from certmaild.keystore.sealing import seal_card
 from certmaild.mailbox.arrivals import InRow, decode_in_row, in_digest
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.changes import Change, ChangeKind
@@ -59,7 +59,10 @@ class Batch:
 
 
 def open_batch(txn: ReadTxn, reach: Reach, limit: int) -> Batch | None:
-    """Open the next ``limit`` arrivals; None when none waits. Raises `Damaged` for a gap, an old row, a broken chain."""
+    """Open the next ``limit`` arrivals; None when none waits.
+
+    Raises `Damaged` for a gap, for a row at or below the absorbed one, and for a broken chain.
+    """
     shelf = reach.shelf
     head = read_user_head(txn, shelf)
     batch = Batch(head, head)

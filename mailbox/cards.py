@@ -18,6 +18,7 @@ from certmaild.mailbox.layout_messages import (
     read_field,
 )
 from certmaild.mailbox.mime import Part, Scan
+from certmaild.mailbox.values import NO_FINAL_CRLF
 
 _BULKY = (CardTag.ENVELOPE, CardTag.STRUCTURE, CardTag.PARTS, CardTag.REFERENCES)
 
@@ -118,7 +119,7 @@ def encode_card(
         max(internal_date, 0),
         SCAN_VERSION,
         special_use,
-        flags,
+        flags if facts.final_crlf else flags | NO_FINAL_CRLF,
         facts.header_octets,
         facts.lines,
         len(facts.frame),
@@ -157,6 +158,20 @@ class Card:
         "size",
         "special_use",
     )
+
+    size: int
+    """Octets of the blob, without the prefix."""
+    internal_date: int
+    """Seconds since 1970 UTC."""
+    scan_version: int
+    special_use: int
+    """Where an arrival goes; 0 is INBOX."""
+    flags: int
+    """What an arrival gets there."""
+    header_octets: int
+    """Octets of the header in the blob, its blank line included."""
+    lines: int
+    frame_octets: int
 
     def __init__(self, mid: bytes, plain: bytes) -> None:
         self.mid = mid

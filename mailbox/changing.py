@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Sequence
 
-from certmaild.keystore.users import seal_card
+from certmaild.keystore.sealing import seal_card
 from certmaild.mailbox import messages as slices
 from certmaild.mailbox import ownership
+from certmaild.mailbox.blobs import StoredBlob
 from certmaild.mailbox.cards import encode_card, facts_of
 from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.folders import add_keywords, keyword_bits, read_rows
-from certmaild.mailbox.identifiers import BlobId, BoxId, Mid
+from certmaild.mailbox.identifiers import BoxId, Mid
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.messages import FlagChange, Moved, PreparedMessage
 from certmaild.mailbox.pages import joined, pages_with, read_head
@@ -70,27 +71,28 @@ async def append(reach: Reach, box_id: BoxId, messages: Sequence[NewMessage]) ->
     prepared = [_prepare(reach, message, keywords, now) for message in messages]
 
     def work(txn: WriteTxn) -> tuple[int, range]:
-        done = slices.add_messages(txn, reach.shelf, reach.secrets, box_id, prepared, now)
-        for message, new in zip(messages, prepared, strict=True):
-            message.blob.write(txn, new.facts_frame)
-        return done
+        for _, blob in prepared:
+            blob.write(txn)
+        return slices.add_messages(txn, reach.shelf, reach.secrets, box_id, [new for new, _ in prepared], now)
 
     uid_validity, uids = await reach.write(work, grows=True)
     return AppendResult(uid_validity, tuple(uids))
 
 
-def _prepare(reach: Reach, message: NewMessage, keywords: tuple[str, ...], now: int) -> PreparedMessage:
+def _prepare(
+    reach: Reach, message: NewMessage, keywords: tuple[str, ...], now: int
+) -> tuple[PreparedMessage, StoredBlob]:
+    """The entry and sealed card of one message, and its blob with the facts frame."""
     mid, mk = Mid(os.urandom(16)), os.urandom(32)
     facts = facts_of(message.scan)
     date = now if message.internal_date is None else max(message.internal_date, 0)
     bits, _ = keyword_bits(keywords, message.flags.keywords)
     flags = message.flags.system & SYSTEM_FLAGS
-    plain = encode_card(message.blob, facts, internal_date=date, flags=flags)
-    sealed = seal_card(mk, reach.user_id, mid, plain)
+    blob = message.blob.with_facts(facts.frame)
+    sealed = seal_card(mk, reach.user_id, mid, encode_card(blob, facts, internal_date=date, flags=flags))
     if not facts.final_crlf:
         flags |= NO_FINAL_CRLF
-    blob = message.blob
-    return PreparedMessage(mid, mk, sealed, BlobId(blob.blob_id), blob.size, flags, bits, date, facts.frame)
+    return PreparedMessage(mid, mk, sealed, blob.blob_id, blob.size, flags, bits, date), blob
 
 
 async def copy(reach: Reach, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:

@@ -1,40 +1,169 @@
 """A message's octets: reading by offset over encrypted frames, and writing a new one with its scan."""
 
-from typing import Protocol
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
-from certmaild.mailbox.blobs import StoredBlob
-from certmaild.mailbox.mime import Scan
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from certmaild.keystore.errors import SealBroken
+from certmaild.keystore.sealing import open_card
+from certmaild.mailbox.blobs import BlobWriter, StoredBlob, frame_at, read_facts, read_frame
+from certmaild.mailbox.cards import Card
+from certmaild.mailbox.errors import Damaged, MailboxError, MessageGone
+from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.interfaces import Engine, ReadTxn
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_messages import card_key
+from certmaild.mailbox.mime import Scan, Scanner
+
+log = Logger()
+
+PIECE_OCTETS = 256 * 1024
+"""The most that one `Content.read` gives."""
+WHOLE_LIMIT_OCTETS = 1 << 20
 
 
-class Content(Protocol):
+def open_cards(txn: ReadTxn, user_id: UserId, keys: Sequence[tuple[bytes, bytes]]) -> list[Card | None]:
+    """Cards by (mid, MK), None for one that is gone. Raises `Damaged`."""
+    cards: list[Card | None] = []
+    for mid, mk in keys:
+        value = txn.get(Table.CARD, card_key(user_id, mid))
+        if value is None:
+            cards.append(None)
+            continue
+        try:
+            cards.append(Card(mid, open_card(mk, user_id, mid, value)))
+        except SealBroken as broken:
+            raise Damaged("card") from broken
+    return cards
+
+
+async def with_facts(engine: Engine, card: Card) -> Card | None:
+    """The card with its facts frame read; None when the blob is gone."""
+    try:
+        card.with_frame(await read_facts(engine, card.blob, card.frame_octets))
+    except MessageGone:
+        return None
+    return card
+
+
+class FrameCache:
+    """The last opened frame of a mailbox: clients fetch a large part in pieces that share frames."""
+
+    __slots__ = ("_content", "_key", "_place")
+
+    def __init__(self) -> None:
+        self._place: tuple[bytes, int] | None = None
+        self._key = b""
+        self._content = b""
+
+    async def frame(self, engine: Engine, card: Card, number: int) -> bytes:
+        """The content of one frame."""
+        blob = card.blob
+        place = blob.blob_id, number
+        # The key is compared with the place: who has the blob's id but another key gets no frame from the cache.
+        if self._place == place and self._key == blob.cek:
+            return self._content
+        content = await read_frame(engine, blob, number)
+        self._place, self._key, self._content = place, blob.cek, content
+        return content
+
+
+class Content:
     """The octets of ``BODY[]``: the recipient's trace prefix, then the blob (KEYS section 5.1)."""
+
+    def __init__(self, engine: Engine, card: Card, frames: FrameCache) -> None:
+        self._engine = engine
+        self._card = card
+        self._frames = frames
+        self._prefix = card.prefix
+        self._digest = hashlib.sha256()
+        self._digested = 0
 
     @property
     def size(self) -> int:
         """RFC822.SIZE."""
+        return len(self._prefix) + self._card.size
 
     @property
     def prefix(self) -> int:
         """Octets of the trace prefix: what to add to the offsets of the part table."""
+        return len(self._prefix)
 
     async def read(self, offset: int, length: int) -> bytes:
         """Octets from ``offset``, at most ``length`` and at most 256 KiB; empty at the end.
 
-        Raises `MessageGone` when it was expunged and its frames are removed, `Damaged`.
+        A reader that goes through the whole message in order is told at its end, by `Damaged`, if the digest is not
+        the card's. Raises `MessageGone` when the message was expunged and its frames are removed, `Damaged`.
         """
+        stop = min(offset + min(length, PIECE_OCTETS), self.size)
+        pieces = []
+        prefix = len(self._prefix)
+        if offset < min(prefix, stop):
+            pieces.append(self._prefix[offset:stop])
+            offset = prefix
+        while offset < stop:
+            piece = await self._piece(offset - prefix, stop - prefix)
+            pieces.append(piece)
+            offset += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _piece(self, start: int, stop: int) -> bytes:
+        """Blob octets from ``start`` to ``stop`` or the end of the frame."""
+        number, begins = frame_at(self._card.blob, start)
+        content = await self._frames.frame(self._engine, self._card, number)
+        piece = content[start - begins : stop - begins]
+        if not piece:
+            raise Damaged("frame table")
+        if start == self._digested:
+            self._digest.update(piece)
+            self._digested += len(piece)
+            if self._digested == self._card.size and self._digest.digest() != self._card.blob.sha256:
+                raise Damaged("digest")
+        return piece
 
     async def whole(self) -> bytes:
-        """All of it, checked against the digest; for messages up to 1 MiB."""
+        """All of it, checked against the digest; for messages up to 1 MiB (raises ValueError above)."""
+        if self.size > WHOLE_LIMIT_OCTETS:
+            raise ValueError("message too large to be held whole")
+        pieces = []
+        at = 0
+        while piece := await self.read(at, PIECE_OCTETS):
+            pieces.append(piece)
+            at += len(piece)
+        return b"".join(pieces)
 
 
-class MessageWriter(Protocol):
-    """One message on its way in."""
+class MessageWriter:
+    """One message on its way in: blob and scan together."""
+
+    def __init__(self, engine: Engine, seconds: Callable[[], float], *, padding: bool = True) -> None:
+        self._engine = engine
+        self._writer = BlobWriter(engine, seconds, padding=padding)
+        self._scanner = Scanner()
+        self._blob: StoredBlob | None = None
 
     async def write(self, data: bytes) -> None:
         """Take the next octets, any number; returns when there is room for more."""
+        self._scanner.feed(data)
+        pause = self._writer.write(data)
+        if pause is not None:
+            await pause
 
     async def finish(self) -> tuple[StoredBlob, Scan]:
         """Durable as far as staged; give both to `NewMessage`."""
+        self._blob = await self._writer.finish()
+        return self._blob, self._scanner.finish()
 
     def abort(self) -> None:
-        """Forget it; what was staged is removed."""
+        """Forget it; what was staged is removed. Of no effect on a message that was filed."""
+        removal = self._writer.abort() if self._blob is None else self._blob.forget(self._engine)
+        if removal is not None:
+            Deferred.fromCoroutine(_ignored(removal)).addErrback(lambda failure: log.failure("abort failed", failure))
+
+
+async def _ignored(removal: Awaitable[None]) -> None:
+    with suppress(MailboxError):
+        await removal

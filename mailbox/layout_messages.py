@@ -9,9 +9,10 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from struct import Struct, error
+from struct import Struct, error, pack, unpack_from
 
 from certmaild.mailbox.errors import Damaged
+from certmaild.mailbox.mime import Part
 from certmaild.mailbox.values import EntryBlock
 
 U16 = Struct(">H")
@@ -355,3 +356,60 @@ def read_field(plain: bytes, at: int, wanted: int) -> bytes | None:
             return plain[at : at + length]
         at += length
     return None
+
+
+# Part table of a card.
+
+_PART = Struct(">BQQQIQQBHHH")
+"""Numbers in the path, header offset, body offset, octets, lines, decoded octets, text offset, bits (1 multipart, 2
+message), octets of encoding, type and subtype; then the path's numbers (u16 each) and the three strings."""
+
+
+def encode_parts(parts: Iterable[Part]) -> bytes:
+    """Octets of a part table."""
+    out = []
+    for part in parts:
+        path = part.path
+        out.append(
+            _PART.pack(
+                len(path),
+                part.header_offset,
+                part.body_offset,
+                part.octets,
+                part.lines,
+                part.decoded_octets,
+                part.text_offset,
+                part.is_multipart | part.is_message << 1,
+                len(part.encoding),
+                len(part.type),
+                len(part.subtype),
+            )
+        )
+        if path:
+            out.append(pack(f">{len(path)}H", *path))
+        out += (part.encoding, part.type, part.subtype)
+    return b"".join(out)
+
+
+def decode_parts(plain: bytes) -> tuple[Part, ...]:
+    """Inverse of `encode_parts`. Raises `Damaged`."""
+    parts = []
+    at, end = 0, len(plain)
+    try:
+        while at < end:
+            depth, *numbers, text, bits, encoding, kind, subtype = _PART.unpack_from(plain, at)
+            at += _PART.size
+            header, body, octets, lines, decoded = numbers
+            path = unpack_from(f">{depth}H", plain, at) if depth else ()
+            at += 2 * depth
+            after = at + encoding, at + encoding + kind, at + encoding + kind + subtype
+            strings = plain[at : after[0]], plain[after[0] : after[1]], plain[after[1] : after[2]]
+            at = after[2]
+            parts.append(
+                Part(path, header, body, octets, lines, decoded, *strings, bool(bits & 1), bool(bits & 2), text)
+            )
+    except error:
+        raise Damaged("part table") from None
+    if at != end:
+        raise Damaged("part table")
+    return tuple(parts)

@@ -50,9 +50,7 @@ class StoreSlice:
     resume: int | None = None
 
 
-def store_flags(
-    txn: WriteTxn, shelf: Shelf, box_id: BoxId, runs: Sequence[range], change: FlagChange
-) -> StoreSlice:
+def store_flags(txn: WriteTxn, shelf: Shelf, box_id: BoxId, runs: Sequence[range], change: FlagChange) -> StoreSlice:
     """Change the flags of the named messages in the next 64 pages."""
     editor = FolderEditor(txn, shelf, box_id)
     done = StoreSlice()
@@ -72,9 +70,7 @@ def _slice(editor: FolderEditor, runs: Sequence[range], done: "StoreSlice | Move
         yield page
 
 
-def _store_page(
-    editor: FolderEditor, page: Page, runs: Sequence[range], change: FlagChange, done: StoreSlice
-) -> None:
+def _store_page(editor: FolderEditor, page: Page, runs: Sequence[range], change: FlagChange, done: StoreSlice) -> None:
     block = page.block
     flags, keywords, modseqs = block.flags[:], block.keywords[:], block.modseqs[:]
     told: list[int] = []
@@ -203,9 +199,7 @@ def _add_copied(target: FolderEditor, block: EntryBlock, *, within: bool, now: i
     done.source_uids += block.uids
 
 
-def move_slice(
-    txn: WriteTxn, shelf: Shelf, box_id: BoxId, runs: Sequence[range], to_box: BoxId, now: int
-) -> Moved:
+def move_slice(txn: WriteTxn, shelf: Shelf, box_id: BoxId, runs: Sequence[range], to_box: BoxId, now: int) -> Moved:
     """Move the named messages of the next 64 pages: out of one folder and into the other in one transaction."""
     source = FolderEditor(txn, shelf, box_id)
     target = source if to_box == box_id else FolderEditor(txn, shelf, to_box)
@@ -272,10 +266,7 @@ def deleted_uids(txn: ReadTxn, shelf: Shelf, box_id: BoxId, runs: Sequence[range
         if page.has_deleted():
             flags, uids = page.block.flags, page.uids
             found += [
-                uids[n]
-                for low, high in overlaps(uids, runs)
-                for n in range(low, high)
-                if flags[n] & SystemFlag.DELETED
+                uids[n] for low, high in overlaps(uids, runs) for n in range(low, high) if flags[n] & SystemFlag.DELETED
             ]
     return list(ranges_of(found))
 

@@ -1,7 +1,6 @@
 """One user's open mailbox: what IMAP and POP3 program against, shared by all his sessions in this process."""
 
 import os
-from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from certmaild.mailbox import changing, ownership
@@ -9,8 +8,8 @@ from certmaild.mailbox import folders as table_work
 from certmaild.mailbox.absorb import Absorber
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.changes import Change, ChangeHub, Watch
-from certmaild.mailbox.content import Content, MessageWriter, read_cards
-from certmaild.mailbox.errors import FolderExists
+from certmaild.mailbox.content import Content, FrameCache, MessageWriter, open_cards, with_facts
+from certmaild.mailbox.errors import FolderExists, FolderMissing
 from certmaild.mailbox.folders import INBOX, FolderTable, checked_name, spelled, table_of
 from certmaild.mailbox.identifiers import BoxId, UserId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
@@ -18,7 +17,8 @@ from certmaild.mailbox.layout import Table
 from certmaild.mailbox.pages import Shelf, read_head, write_head
 from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.reading import INLINE_MESSAGES, read_blocks, read_difference, read_listing, read_vanished
-from certmaild.mailbox.search import SearchKey, SearchResult, search
+from certmaild.mailbox.search import SearchKey, SearchResult
+from certmaild.mailbox.searching import search
 from certmaild.mailbox.uidsets import ALL_UIDS, normalise, subtract_block
 from certmaild.mailbox.values import (
     AppendResult,
@@ -49,13 +49,16 @@ class OpenMailbox:
     Made by `certmaild.mailbox.pool.MailboxPool`; sessions of one user share it.
     """
 
-    def __init__(self, reach: Reach, address: str, hub: ChangeHub, absorber: Absorber, released: Callable[[], None]) -> None:
+    def __init__(
+        self, reach: Reach, address: str, hub: ChangeHub, absorber: Absorber, released: Callable[[], None]
+    ) -> None:
         self.user_id: UserId = reach.user_id
         self.address = address
         self._reach = reach
         self._hub = hub
         self._absorber = absorber
         self._released = released
+        self._frames = FrameCache()
         self._table: tuple[bytes, FolderTable] | None = None
 
     @property
@@ -92,7 +95,7 @@ class OpenMailbox:
     async def _named(self, name: str) -> Folder:
         folder = (await self.folders()).by_name(name)
         if folder is None:
-            raise table_work.FolderMissing
+            raise FolderMissing
         return folder
 
     async def delete_folder(self, name: str) -> None:
@@ -241,14 +244,18 @@ class OpenMailbox:
         else:
             pairs = [(entry.mid, entry.mk) for entry in entries]
         found: list[Card | None] = []
+        engine = self._reach.engine
         for at in range(0, len(pairs), CARDS_AT_ONCE):
             todo = pairs[at : at + CARDS_AT_ONCE]
-            found += await self._reach.read(lambda txn: read_cards(txn, self.user_id, todo))  # noqa: B023
+            found += await self._reach.read(lambda txn: open_cards(txn, self.user_id, todo))  # noqa: B023
+        for n, card in enumerate(found):
+            if card is not None and card.frame_octets:
+                found[n] = await with_facts(engine, card)
         return found
 
     def content(self, card: Card) -> Content:
         """The message's octets (``BODY[]``), trace prefix included."""
-        return Content(self._reach.engine, card)
+        return Content(self._reach.engine, card, self._frames)
 
     def new_message_writer(self) -> MessageWriter:
         """Where an APPEND literal is streamed: blob and scan together."""
@@ -279,7 +286,10 @@ class OpenMailbox:
         return await changing.expunge(self._reach, box_id, uids)
 
     async def absorb(self, *, at_most_s: float | None = None) -> int:
-        """Take waiting arrivals in, oldest first, for at most so long; how many. Starts by itself on open and arrival."""
+        """Take waiting arrivals in, oldest first, for at most so long; how many rows.
+
+        Starts by itself on open and on arrival.
+        """
         return await self._absorber.absorb(at_most_s=at_most_s)
 
     async def quota(self) -> Quota:

@@ -22,6 +22,7 @@ from certmaild.mailbox.layout import (
     encode_use,
     own_key,
 )
+from certmaild.mailbox.layout_accounts import decode_account
 from certmaild.mailbox.layout_messages import card_key
 from certmaild.mailbox.values import Quota
 
@@ -46,7 +47,11 @@ def write_use(txn: WriteTxn, secrets: RowSealer, user_id: UserId, use: Use) -> N
 
 def read_limits(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> tuple[int | None, int | None]:
     """Octets and messages that the account may hold; None is no limit."""
-    return None, None
+    value = txn.get(Table.ACCT, user_id)
+    if value is None:
+        return None, None
+    account = decode_account(_open(secrets, Table.ACCT, user_id, value))
+    return account.octets_limit, account.messages_limit
 
 
 def read_quota(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> Quota:

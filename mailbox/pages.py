@@ -155,9 +155,7 @@ def read_head(txn: ReadTxn, shelf: Shelf, box_id: bytes) -> Head:
 
 def write_head(txn: WriteTxn, shelf: Shelf, box_id: bytes, head: Head) -> None:
     """Replace a folder's head."""
-    txn.put(
-        Table.HEAD, head_key(shelf.user_id, box_id), shelf.keys.seal_names(Record.HEAD, box_id, encode_head(head))
-    )
+    txn.put(Table.HEAD, head_key(shelf.user_id, box_id), shelf.keys.seal_names(Record.HEAD, box_id, encode_head(head)))
 
 
 def open_page(shelf: Shelf, box_id: bytes, key: bytes, value: bytes) -> Page:

@@ -5,12 +5,14 @@ Runs in reader threads, a page or a few messages at a time, so that neither the 
 
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.content import open_cards
+from certmaild.mailbox.errors import MessageGone
 from certmaild.mailbox.folders import keyword_bits, read_rows
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.interfaces import ReadTxn
@@ -38,7 +40,8 @@ from certmaild.mailbox.search import (
     SizeIs,
     TextHas,
 )
-from certmaild.mailbox.search_text import MessageText, sent_day
+from certmaild.mailbox.search_text import MessageText, read_facts_frame, sent_day
+from certmaild.mailbox.text import normalise as normalise_text
 from certmaild.mailbox.uidsets import next_in, normalise, subtract_block
 from certmaild.mailbox.values import Entry, UidSet
 
@@ -84,11 +87,11 @@ def compiled(key: SearchKey, keywords: tuple[str, ...], now: int) -> Test:
         case HasMid(mid):
             return lambda found: found.entry.mid == mid
         case HeaderHas(name, text):
-            return partial(_text, lambda found, n=name, t=text: found.header_has(n, t))
+            return partial(_text, MessageText.header_has, name.lower(), normalise_text(text))
         case BodyHas(text):
-            return partial(_text, lambda found, t=text: found.body_has(t))
+            return partial(_text, MessageText.body_has, normalise_text(text))
         case TextHas(text):
-            return partial(_text, lambda found, t=text: found.text_has(t))
+            return partial(_text, MessageText.text_has, normalise_text(text))
         case Not(inner):
             return partial(_not, compiled(inner, keywords, now))
         case And(keys):
@@ -122,8 +125,10 @@ def _aged(which: DateOf, limit: int, younger: bool, found: Candidate) -> bool:
     return (date >= limit) is younger
 
 
-def _text(has: Callable[[MessageText], bool], found: Candidate) -> bool | None:
-    return None if found.text is None else has(found.text)
+def _text(has: Callable[..., bool], *arguments_and_found: "str | Candidate") -> bool | None:
+    *arguments, found = arguments_and_found
+    assert isinstance(found, Candidate)
+    return None if found.text is None else has(found.text, *arguments)
 
 
 def _not(inner: Test, found: Candidate) -> bool | None:
@@ -194,7 +199,7 @@ def _sift(
             held = test(candidate)
             if held is None:
                 (candidate.card,) = open_cards(txn, reach.user_id, [(entry.mid, entry.mk)])
-                if candidate.card is None:
+                if candidate.card is None or not read_facts_frame(txn, candidate.card):
                     continue
                 held = test(candidate)
             if held is None:
@@ -209,6 +214,8 @@ def _read_and_test(txn: ReadTxn, candidates: Sequence[Candidate], test: Test) ->
     for candidate in candidates:
         assert candidate.card is not None
         candidate.text = MessageText(txn, candidate.card)
-        if test(candidate):
-            found.append((candidate.entry.uid, candidate.entry.modseq))
+        with suppress(MessageGone):
+            if test(candidate):
+                found.append((candidate.entry.uid, candidate.entry.modseq))
+        candidate.text = None
     return found
