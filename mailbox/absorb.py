@@ -13,7 +13,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
-from certmaild.keystore.errors import SealBroken
+from certmaild.keystore.errors import KeysClosed, SealBroken
 from certmaild.keystore.sealing import seal_card
 from certmaild.mailbox.arrivals import InRow, decode_in_row, in_digest
 from certmaild.mailbox.cards import Card
@@ -159,7 +159,7 @@ class Absorber:
         self._reach = reach
         self._leases = leases
         self._lock = DeferredLock()
-        self._background: Deferred[None] | None = None
+        self._running = False
         self._again = False
         self._stopped = False
         self.alarm: str | None = None
@@ -205,11 +205,10 @@ class Absorber:
     def kick(self) -> None:
         """Absorb in the background; called at open and for each arrival."""
         self._again = True
-        if self._background is None and not self._stopped:
-            self._background = Deferred.fromCoroutine(self._run())
-            self._background.addErrback(lambda failure: log.failure("absorb failed", failure))
-            if not self._again and self._background.called:
-                self._background = None
+        if not self._running and not self._stopped and self.alarm is None:
+            self._running = True
+            running = Deferred.fromCoroutine(self._run())
+            running.addErrback(lambda failure: log.failure("absorbing failed", failure))
 
     async def _run(self) -> None:
         lease = b"absorb" + self._reach.user_id
@@ -218,15 +217,13 @@ class Absorber:
                 self._again = False
                 if self._leases is not None and not self._leases.take(lease, LEASE_S):
                     return
-                try:
-                    await self.absorb()
-                except MailboxError as error:
-                    log.error("absorbing for {user} stopped: {error}", user=self._reach.user_id.hex(), error=error)
-                    return
+                await self.absorb()
+        except (MailboxError, KeysClosed) as error:
+            log.error("absorbing for {user} stopped: {error}", user=self._reach.user_id.hex(), error=repr(error))
         finally:
+            self._running = False
             if self._leases is not None:
                 self._leases.give_back(lease)
-            self._background = None
 
     def stop(self) -> None:
         """Begin no further slice."""

@@ -57,6 +57,11 @@ class MailboxPool:
         place = self._places.get(user_id)
         if place is None:
             place = self._places[user_id] = self._place(user_id, address, keys)
+        elif place.reach.shelf.keys is not keys:
+            # Whoever unlocked them first has let them go: the mailbox goes on under the ring that is still owned.
+            keys.__enter__()
+            old, place.reach.shelf.keys = place.reach.shelf.keys, keys
+            old.__exit__(None, None, None)
         place.sessions += 1
         place.absorber.kick()
         return place.mailbox
