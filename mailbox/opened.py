@@ -14,6 +14,7 @@ from certmaild.mailbox.folders import INBOX, FolderTable, checked_name, spelled,
 from certmaild.mailbox.identifiers import BoxId, UserId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_messages import PAGE_ROWS
 from certmaild.mailbox.pages import Shelf, read_head, write_head
 from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.reading import INLINE_MESSAGES, read_blocks, read_difference, read_listing, read_vanished
@@ -213,7 +214,9 @@ class OpenMailbox:
         head = await self._reach.read(lambda txn: read_head(txn, shelf, box_id))
         if head.highest_modseq == since_modseq and head.uid_next == since_uid_next:
             return None
-        look = self._reach.read if head.messages <= INLINE_MESSAGES else self._reach.scan
+        touched = shelf.pages_touched(box_id, since_modseq, head.highest_modseq)
+        pages = head.messages // PAGE_ROWS if touched is None else len(touched)
+        look = self._reach.read if pages <= INLINE_MESSAGES // PAGE_ROWS else self._reach.scan
         found = await look(lambda txn: read_difference(txn, shelf, box_id, since_modseq, since_uid_next))
         head = found.head
         recent = range(max(since_uid_next, self._recent_from(box_id, head.recent_uid)), head.uid_next)

@@ -1,8 +1,9 @@
 """A folder's entries: sealed columnar pages, read through a cache, and changed inside one write transaction."""
 
+import sys
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -31,13 +32,14 @@ from certmaild.mailbox.layout_messages import (
     page_uids,
 )
 from certmaild.mailbox.uidsets import next_in, overlaps
-from certmaild.mailbox.values import SYSTEM_FLAGS, EntryBlock, SystemFlag
+from certmaild.mailbox.values import EntryBlock, SystemFlag
 
 SEAL_OVERHEAD = 10 + 12 + 16
 """Header, nonce and tag around a page's columns."""
 GONE_ROWS_KEPT = 1000
 """Rows of the expunge log a folder keeps; beyond, the older half goes and `Head.gone_floor` rises."""
 _CACHED_PAGE_OCTETS = 52_000
+_LOW_OCTET = 0 if sys.byteorder == "little" else 1
 _UNSEEN = bytes(0 if octet & SystemFlag.SEEN else 1 for octet in range(256))
 _DELETED = bytes(1 if octet & SystemFlag.DELETED else 0 for octet in range(256))
 
@@ -123,6 +125,11 @@ class PageCache:
                 del self._pages[key]
 
 
+Touched = tuple[bytes, int, frozenset[int]]
+"""Folder, mod-sequence, keys of pages."""
+TOUCHED_KEPT = 512
+
+
 @dataclass(slots=True)
 class Shelf:
     """What reading one user's folders takes: whose they are, his keys, the cache."""
@@ -132,6 +139,31 @@ class Shelf:
     cache: PageCache = field(default_factory=PageCache)
     boxes: set[bytes] = field(default_factory=set)
     """Folders that were read, whose pages may be cached."""
+    journal: "list[Touched] | None" = None
+    """Where the transaction under way, in the writer thread, notes what it changes."""
+    touched: dict[bytes, dict[int, frozenset[int]]] = field(default_factory=dict)
+    """By folder and mod-sequence: keys of the pages that this process changed, once committed."""
+
+    def keep_journal(self, journal: "list[Touched]") -> None:
+        """Remember what a committed transaction changed."""
+        for box_id, modseq, first_uids in journal:
+            log = self.touched.setdefault(box_id, {})
+            log[modseq] = first_uids
+            while len(log) > TOUCHED_KEPT:
+                del log[next(iter(log))]
+
+    def pages_touched(self, box_id: bytes, after: int, upto: int) -> set[int] | None:
+        """Keys of the pages changed by the mod-sequences above ``after`` and up to ``upto``; None if not all known."""
+        log = self.touched.get(box_id)
+        if log is None or upto - after > len(log):
+            return None
+        touched: set[int] = set()
+        for modseq in range(after + 1, upto + 1):
+            first_uids = log.get(modseq)
+            if first_uids is None:
+                return None
+            touched |= first_uids
+        return touched
 
 
 def find_head(txn: ReadTxn, shelf: Shelf, box_id: bytes) -> Head | None:
@@ -193,6 +225,15 @@ def page_below(txn: ReadTxn, shelf: Shelf, box_id: bytes, uid: int) -> Page | No
     for key, value in txn.scan(Table.PAGE, prefix, stop, reverse=True):
         return open_page(shelf, box_id, key, value)
     return None
+
+
+def pages_at(txn: ReadTxn, shelf: Shelf, box_id: bytes, first_uids: Iterable[int]) -> Iterator[Page]:
+    """The pages with these keys, as far as they exist, in order."""
+    for first_uid in sorted(first_uids):
+        key = page_key(shelf.user_id, box_id, first_uid)
+        value = txn.get(Table.PAGE, key)
+        if value is not None:
+            yield open_page(shelf, box_id, key, value)
 
 
 def pages_with(txn: ReadTxn, shelf: Shelf, box_id: bytes, runs: Sequence[range]) -> Iterator[Page]:
@@ -299,6 +340,7 @@ class FolderEditor:
         self.modseq = self.head.highest_modseq + 1
         """What this transaction's changes get."""
         self.changed = False
+        self._touched: set[int] = set()
 
     def pages(self, runs: Sequence[range]) -> Iterator[Page]:
         """Pages that may hold these UIDs (`pages_with`)."""
@@ -312,6 +354,7 @@ class FolderEditor:
         self.txn.put(Table.PAGE, page_key(self.shelf.user_id, self.box_id, first_uid), value)
         self.shelf.boxes.add(self.box_id)
         self.shelf.cache.keep(self.box_id, Page(first_uid, value[10:22], plain))
+        self._touched.add(first_uid)
         self.changed = True
 
     def add(self, new: EntryBlock) -> range:
@@ -383,7 +426,7 @@ class FolderEditor:
 
     def _count(self, block: EntryBlock, sign: int) -> None:
         head = self.head
-        octets = bytes([flags & SYSTEM_FLAGS for flags in block.flags])
+        octets = block.flags.tobytes()[_LOW_OCTET::2]
         head.messages += sign * len(block)
         head.unseen += sign * octets.translate(_UNSEEN).count(1)
         head.deleted += sign * octets.translate(_DELETED).count(1)
@@ -394,4 +437,6 @@ class FolderEditor:
         if self.changed:
             self.head.highest_modseq = self.modseq
             write_head(self.txn, self.shelf, self.box_id, self.head)
+            if self.shelf.journal is not None:
+                self.shelf.journal.append((self.box_id, self.modseq, frozenset(self._touched)))
         return self.changed

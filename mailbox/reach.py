@@ -7,7 +7,7 @@ from typing import TypeVar
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.identifiers import BoxId, UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
-from certmaild.mailbox.pages import Shelf
+from certmaild.mailbox.pages import Shelf, Touched
 
 T = TypeVar("T")
 
@@ -45,4 +45,17 @@ class Reach:
 
     async def write(self, work: Callable[[WriteTxn], T], *, grows: bool = False) -> T:
         """A durable write; ``grows``: refused below the floor of free disk."""
-        return await self.engine.write(work, holding=self.shelf.keys, grows=grows)
+        shelf = self.shelf
+        journal: list[Touched] = []
+
+        def journalled(txn: WriteTxn) -> T:
+            journal.clear()
+            shelf.journal = journal
+            try:
+                return work(txn)
+            finally:
+                shelf.journal = None
+
+        answer = await self.engine.write(journalled, holding=shelf.keys, grows=grows)
+        shelf.keep_journal(journal)
+        return answer

@@ -15,6 +15,7 @@ from certmaild.mailbox.pages import (
     cut,
     gone_since,
     joined,
+    pages_at,
     pages_with,
     picked,
     read_head,
@@ -88,7 +89,8 @@ def read_difference(txn: ReadTxn, shelf: Shelf, box_id: BoxId, modseq: int, uid_
     changed: list[EntryBlock] = []
     arrived: list[EntryBlock] = []
     if head.messages:
-        for page in all_pages(txn, shelf, box_id):
+        touched = shelf.pages_touched(box_id, modseq, head.highest_modseq)
+        for page in all_pages(txn, shelf, box_id) if touched is None else pages_at(txn, shelf, box_id, touched):
             if page.highest_modseq <= modseq and page.uids[-1] < uid_next:
                 continue
             split = sum(1 for uid in page.uids if uid < uid_next) if page.uids[-1] >= uid_next else len(page.uids)

@@ -165,6 +165,6 @@ def _charset(header: bytes) -> str:
     for name, start, end in header_fields(header):
         if name == b"content-type":
             parsed = parse_media_type(field_value(header, start, end))
-            value = parameter(parsed[2], b"charset") if parsed else None
+            value = parameter(parsed[2], b"CHARSET") if parsed else None
             return value.decode("latin-1") if value else ""
     return ""

@@ -25,6 +25,7 @@ from certmaild.mailbox.values import EntryBlock, Flags, NewMessage, UidSet
 NOW = 1_750_000_000
 ADDRESS = "joe@example.com"
 ALL = (range(1, 1 << 32),)
+NO_FLAGS = Flags()
 PREFIX = b"Return-Path: <ann@example.org>\r\nDelivered-To: joe@example.com\r\n"
 
 
@@ -53,7 +54,7 @@ class House:
         assert folder is not None
         return folder.box_id
 
-    def append(self, *messages: bytes, box: str = "INBOX", flags: Flags = Flags()) -> tuple[int, ...]:
+    def append(self, *messages: bytes, box: str = "INBOX", flags: Flags = NO_FLAGS) -> tuple[int, ...]:
         async def work() -> tuple[int, ...]:
             news = []
             for octets in messages:
@@ -125,11 +126,16 @@ def account_rows(
 
 
 def make_house(
-    directory: Path, engine: Any = None, *, octets: int | None = None, messages: int | None = None
+    directory: Path,
+    engine: Any = None,
+    *,
+    secrets: ServerSecrets | None = None,
+    octets: int | None = None,
+    messages: int | None = None,
 ) -> House:
     """A new user in ``engine`` (default: memory)."""
     engine = engine or memory_engine()
-    secrets = ServerSecrets.create(directory / "secrets")
+    secrets = secrets or ServerSecrets.create(directory / "secrets")
     user = create_user_keys(secrets)
     keys = user.keys
     rows = account_rows(secrets, user, keys, octets, messages)

@@ -17,9 +17,7 @@ from certmaild.mailbox.values import SYSTEM_FLAGS, FlagOp, Flags, SystemFlag
 
 BOXES = ("INBOX", "Archive", "Trash")
 KEYWORDS = ("one", "two", "three")
-flag_values = st.builds(
-    Flags, st.sampled_from([0, 1, 8, 9, 20]), st.frozensets(st.sampled_from(KEYWORDS), max_size=2)
-)
+flag_values = st.builds(Flags, st.sampled_from([0, 1, 8, 9, 20]), st.frozensets(st.sampled_from(KEYWORDS), max_size=2))
 uid_sets = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=3).map(
     lambda runs: [range(first, first + count) for first, count in runs]
 )
@@ -129,9 +127,17 @@ class Mailbox(RuleBasedStateMachine):
         if not hasattr(self, "house"):
             return
         keywords = run(self.house.mailbox.folders()).keywords
+
+        def names(bits: int) -> frozenset[str]:
+            return frozenset(name for n, name in enumerate(keywords) if bits >> n & 1)
+
         for box, model in self.model.items():
             seen = {
-                e.uid: (e.mid, e.flags & SYSTEM_FLAGS, frozenset(k for n, k in enumerate(keywords) if e.keywords >> n & 1))
+                e.uid: (
+                    e.mid,
+                    e.flags & SYSTEM_FLAGS,
+                    frozenset(k for n, k in enumerate(keywords) if e.keywords >> n & 1),
+                )
                 for e in self.house.entries(box)
             }
             assert seen == model
@@ -148,9 +154,7 @@ class MailboxOnDisk(Mailbox):
 
 
 @pytest.mark.parametrize(("machine", "examples"), [(Mailbox, 60), (MailboxOnDisk, 10)])
-def test_folders_behave_as_dictionaries(
-    machine: type[Mailbox], examples: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_behave_as_dictionaries(machine: type[Mailbox], examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of four entries and slices of two pages, so that small folders have many."""
     from certmaild.mailbox import messages, pages
 

@@ -35,7 +35,14 @@ def test_an_appended_message_reads_back(house: House) -> None:
     assert card is not None and b'"subject"' in card.envelope and card.parts[0].path == ()
     content = house.mailbox.content(card)
     assert run(content.whole()) == octets
-    for offset, length in ((0, 10), (50, 300_000), (299_990, 500), (len(octets), 5), (len(octets) + 9, 5), (262_100, 99)):
+    for offset, length in (
+        (0, 10),
+        (50, 300_000),
+        (299_990, 500),
+        (len(octets), 5),
+        (len(octets) + 9, 5),
+        (262_100, 99),
+    ):
         assert run(content.read(offset, length)) == octets[offset : offset + min(length, 1 << 18)]
 
 
