@@ -41,9 +41,11 @@ class Leases(Protocol):
 
     def take(self, name: bytes, seconds: float) -> bool:
         """Claim ``name`` for so long, or renew the own claim; False when another process has it."""
+        ...
 
     def give_back(self, name: bytes) -> None:
         """End the own claim."""
+        ...
 
 
 @dataclass(slots=True)

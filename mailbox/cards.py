@@ -71,26 +71,32 @@ class HasBlob(Protocol):
     @property
     def cek(self) -> bytes:
         """32 octets: the content key."""
+        ...
 
     @property
     def blob_id(self) -> bytes:
         """16 octets."""
+        ...
 
     @property
     def size(self) -> int:
         """Octets."""
+        ...
 
     @property
     def frames(self) -> int:
         """How many."""
+        ...
 
     @property
     def f0_len(self) -> int:
         """Octets in frame 0."""
+        ...
 
     @property
     def sha256(self) -> bytes:
         """Digest of the octets."""
+        ...
 
 
 def encode_card(

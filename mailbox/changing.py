@@ -9,7 +9,7 @@ from certmaild.mailbox import ownership
 from certmaild.mailbox.blobs import StoredBlob
 from certmaild.mailbox.cards import encode_card, facts_of
 from certmaild.mailbox.errors import MailboxError
-from certmaild.mailbox.folders import add_keywords, keyword_bits, read_rows
+from certmaild.mailbox.folders import add_keywords, keyword_bits
 from certmaild.mailbox.identifiers import BoxId, Mid
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.messages import FlagChange, Moved, PreparedMessage
@@ -30,12 +30,21 @@ from certmaild.mailbox.values import (
     UidSet,
 )
 
+PREPARED_INLINE = 16
+"""Messages of one APPEND whose cards are made on the calling thread, some 50 us each; more go to a reader thread."""
+
 
 async def store_flags(
-    reach: Reach, box_id: BoxId, uids: UidSet, op: FlagOp, flags: Flags, unchanged_since: int | None
+    reach: Reach,
+    known: tuple[str, ...],
+    box_id: BoxId,
+    uids: UidSet,
+    op: FlagOp,
+    flags: Flags,
+    unchanged_since: int | None,
 ) -> StoreResult:
-    """See `OpenMailbox.store_flags`."""
-    keywords, bits = await _keywords(reach, flags.keywords, add=op is not FlagOp.REMOVE)
+    """See `OpenMailbox.store_flags`. ``known``: the keywords so far."""
+    keywords, bits = await _keywords(reach, known, flags.keywords, add=op is not FlagOp.REMOVE)
     change = FlagChange(op, flags.system & SYSTEM_FLAGS, bits, unchanged_since)
     runs = normalise(uids)
     whole = slices.StoreSlice()
@@ -53,9 +62,10 @@ async def store_flags(
         runs = subtract_block(runs, part.resume)
 
 
-async def _keywords(reach: Reach, names: frozenset[str], *, add: bool) -> tuple[tuple[str, ...], int]:
+async def _keywords(
+    reach: Reach, keywords: tuple[str, ...], names: frozenset[str], *, add: bool
+) -> tuple[tuple[str, ...], int]:
     """All keywords, and the bits of ``names``, which are given bits first if ``add``."""
-    keywords = (await reach.read(lambda txn: read_rows(txn, reach.shelf))).keywords
     bits, missing = keyword_bits(keywords, names)
     if missing and add:
         keywords = await reach.write(lambda txn: add_keywords(txn, reach.shelf, missing))
@@ -63,12 +73,13 @@ async def _keywords(reach: Reach, names: frozenset[str], *, add: bool) -> tuple[
     return keywords, bits
 
 
-async def append(reach: Reach, box_id: BoxId, messages: Sequence[NewMessage]) -> AppendResult:
-    """See `OpenMailbox.append`."""
+async def append(reach: Reach, known: tuple[str, ...], box_id: BoxId, messages: Sequence[NewMessage]) -> AppendResult:
+    """See `OpenMailbox.append`. ``known``: the keywords so far."""
     now = reach.now()
     names = frozenset().union(*(message.flags.keywords for message in messages))
-    keywords, _ = await _keywords(reach, names, add=True)
-    prepared = [_prepare(reach, message, keywords, now) for message in messages]
+    keywords, _ = await _keywords(reach, known, names, add=True)
+    make = reach.read if len(messages) <= PREPARED_INLINE else reach.scan
+    prepared = await make(lambda _: [_prepare(reach, message, keywords, now) for message in messages])
 
     def work(txn: WriteTxn) -> tuple[int, range]:
         for _, blob in prepared:

@@ -270,11 +270,13 @@ class OpenMailbox:
         self, box_id: BoxId, uids: UidSet, op: FlagOp, flags: Flags, *, unchanged_since: int | None = None
     ) -> StoreResult:
         """Change flags (RFC 9051 section 6.4.6, RFC 7162 section 3.1.3). Raises `LimitReached` at 64 keywords."""
-        return await changing.store_flags(self._reach, box_id, uids, op, flags, unchanged_since)
+        known = (await self.folders()).keywords
+        return await changing.store_flags(self._reach, known, box_id, uids, op, flags, unchanged_since)
 
     async def append(self, box_id: BoxId, messages: Sequence[NewMessage]) -> AppendResult:
         """Add messages, all or none (RFC 3502). Raises `FolderMissing`, `OverQuota`, `LimitReached`."""
-        return await changing.append(self._reach, box_id, messages)
+        known = (await self.folders()).keywords
+        return await changing.append(self._reach, known, box_id, messages)
 
     async def copy(self, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
         """Copy by reference, all or none. Raises `FolderMissing`, `OverQuota`."""
