@@ -100,6 +100,11 @@ class Pop3Factory(Factory):
         for gone in [connection.shut_down() for connection in list(self.connections)]:
             await gone
 
+    def cut_off(self) -> None:
+        """Drop the connections that are still there, when `shut_down` has taken long enough."""
+        for connection in list(self.connections):
+            connection.cut_off()
+
 
 @implementer(IPushProducer)
 class Pop3Server(Protocol):
@@ -190,6 +195,10 @@ class Pop3Server(Protocol):
             self._gone = Deferred()
             self._end_soon(Refusal("The server is shutting down", "SYS/TEMP"))
         return self._gone
+
+    def cut_off(self) -> None:
+        """Close now, whatever is under way."""
+        self._line.abortConnection()
 
     def _end_soon(self, refusal: Refusal) -> None:
         self._ending = self._ending or refusal

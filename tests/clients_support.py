@@ -1,0 +1,63 @@
+"""What the tests with real clients share: sending a message in, running a program, reading a mailbox by imaplib."""
+
+import email.message
+import email.policy
+import imaplib
+import os
+import smtplib
+import subprocess
+from pathlib import Path
+
+from daemon import Account, Daemon
+
+SENDER = "bob@partner.example"
+
+
+def make_mail(subject: str, body: str = "Hello from a partner.\r\n", *, to: str) -> bytes:
+    """A small complete message with CRLF line ends."""
+    message = email.message.EmailMessage(email.policy.SMTP)
+    message["From"] = SENDER
+    message["To"] = to
+    message["Subject"] = subject
+    message["Date"] = "Mon, 23 Nov 2026 12:00:00 +0000"
+    message["Message-ID"] = f"<{abs(hash((subject, to)))}@partner.example>"
+    message.set_content(body)
+    return message.as_bytes()
+
+
+def deliver(daemon: Daemon, to: str, *contents: bytes) -> None:
+    """Deliver to port 25 over verified STARTTLS, as another server would."""
+    with smtplib.SMTP("localhost", daemon.ports["smtp"], timeout=60) as smtp:
+        smtp.starttls(context=daemon.tls_context())
+        for content in contents:
+            smtp.sendmail(SENDER, [to], content)
+
+
+def log_in(daemon: Daemon, account: Account) -> imaplib.IMAP4_SSL:
+    """An IMAP session of the standard library."""
+    imap = imaplib.IMAP4_SSL("localhost", daemon.ports["imaps"], ssl_context=daemon.tls_context(), timeout=60)
+    imap.login(account.address, account.password)
+    return imap
+
+
+def read_all(daemon: Daemon, account: Account, folder: str = "INBOX") -> list[bytes]:
+    """Every message of a folder, whole."""
+    with log_in(daemon, account) as imap:
+        status, answer = imap.select(folder, readonly=True)
+        assert status == "OK", answer
+        if answer[0] == b"0":
+            return []
+        status, found = imap.fetch("1:*", "(BODY.PEEK[])")
+        assert status == "OK", found
+        return [item[1] for item in found if isinstance(item, tuple)]
+
+
+def run(*words: str, home: Path, stdin: bytes = b"", timeout_s: float = 120, ok: tuple[int, ...] = (0,)) -> str:
+    """A client's output, with ``home`` as its home folder; fails the test unless its exit status is in ``ok``."""
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"] + ":/usr/sbin", "TERM": "dumb", "LANG": "C.UTF-8"}
+    done = subprocess.run(
+        words, input=stdin, capture_output=True, timeout=timeout_s, env=environment, cwd=home, check=False
+    )
+    text = done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
+    assert done.returncode in ok, f"{words[0]}: exit {done.returncode}: {text}"
+    return text

@@ -1,0 +1,76 @@
+"""kill -9 at random moments under delivery load: what got its 250 is there exactly once (DESIGN section 7)."""
+
+import random
+import re
+import smtplib
+import threading
+from pathlib import Path
+
+import pytest
+from clients_support import make_mail, read_all
+from daemon import Account, Daemon
+
+
+def load(daemon: Daemon, to: str, prefix: str, done: list[str], tried: list[str], stop: threading.Event) -> None:
+    """Deliver until told to stop or the daemon dies; a client that never re-sends."""
+    try:
+        with smtplib.SMTP("localhost", daemon.ports["smtp"], timeout=30) as smtp:
+            smtp.starttls(context=daemon.tls_context())
+            number = 0
+            while not stop.is_set():
+                name = f"{prefix}.{number}"
+                number += 1
+                tried.append(name)
+                smtp.sendmail("bob@partner.example", [to], make_mail(f"k {name} k", "x" * 70 + "\r\n", to=to))
+                done.append(name)
+    except (smtplib.SMTPException, OSError):
+        pass  # killed under it: the last of `tried` is unanswered
+
+
+def kill_rounds(daemon: Daemon, account: Account, rounds: int) -> dict[str, int]:
+    """Kill and restart ``rounds`` times; check after all of them; what was answered and what was not."""
+    dice = random.Random(20261123)
+    done: list[str] = []
+    tried: list[str] = []
+    for number in range(rounds):
+        stop = threading.Event()
+        threads = [
+            threading.Thread(target=load, args=(daemon, account.address, f"{number}-{lane}", done, tried, stop))
+            for lane in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        stop.wait(dice.uniform(0.15, 1.0))  # the moment of the kill is the point
+        daemon.kill()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        daemon.start()
+    contents = read_all(daemon, account)
+    found = [re.search(rb"Subject: k (\S+) k", one).group(1).decode() for one in contents]  # type: ignore[union-attr]
+    assert len(found) == len(set(found)), "a message is there twice"
+    assert set(done) <= set(found), f"lost: {sorted(set(done) - set(found))}"
+    assert set(found) <= set(tried)
+    return {
+        "rounds": rounds,
+        "answered": len(done),
+        "unanswered": len(tried) - len(done),
+        "of them there": len(found) - len(done),
+    }
+
+
+def run_rounds(folder: Path, rounds: int) -> None:
+    with Daemon(folder) as daemon:
+        account = daemon.add_user("ann")
+        print(kill_rounds(daemon, account, rounds))
+        assert '"damaged"' not in daemon.command("status", "--json")
+
+
+def test_five_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    run_rounds(tmp_path, 5)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_fifty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    run_rounds(tmp_path, 50)
