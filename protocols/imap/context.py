@@ -1,8 +1,9 @@
 """What each command works with: the session's login, mailbox, selected folder, and where answers go."""
 
+from contextlib import suppress
 from enum import Enum
 
-from certmaild.mailbox.errors import FolderMissing
+from certmaild.mailbox.errors import FolderMissing, MailboxError
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.values import EntryBlock, FolderUpdate
 from certmaild.protocols.errors import StateError
@@ -18,6 +19,10 @@ from certmaild.protocols.limits import Limits
 IMAP4REV2 = b"IMAP4REV2"
 CONDSTORE = b"CONDSTORE"
 UTF8_ACCEPT = b"UTF8=ACCEPT"
+
+
+ARRIVALS_S = 1.0
+"""How long SELECT, STATUS and NOOP wait for sealed arrivals to become messages; the rest comes as EXISTS."""
 
 
 class Sync(Enum):
@@ -139,6 +144,14 @@ class Context:
         self.wire.write(command.tag + b" OK " + listed + text + b"\r\n")
 
     # The selected folder
+
+    async def take_arrivals(self) -> None:
+        """Let mail whose 250 was sent be seen by the command that follows, waiting `ARRIVALS_S` at most.
+
+        What is wrong with the queue has raised its alarm in the store already; it keeps nobody from his other mail.
+        """
+        with suppress(MailboxError):
+            await self.mailbox.absorb(at_most_s=ARRIVALS_S)
 
     async def sync(self, *, expunge: bool) -> None:
         """Tell EXPUNGE (if allowed), EXISTS, RECENT, FLAGS and FETCH for what changed since the last time."""

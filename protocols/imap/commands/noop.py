@@ -7,4 +7,6 @@ from certmaild.protocols.imap.context import Context
 async def run(context: Context, command: Command) -> None:
     """Tell what changed; everything is durable anyway."""
     command.no_arguments()
+    if context.selected is not None:
+        await context.take_arrivals()
     await context.ok(command)

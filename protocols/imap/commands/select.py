@@ -35,6 +35,7 @@ async def open_folder(context: Context, command: Command, *, read_only: bool) ->
     if parameters:
         context.enable_condstore()
     folder = await find_folder(context, name)
+    await context.take_arrivals()
     state = await context.mailbox.select(folder.box_id, read_only=read_only)
     view = context.selected = SelectedView(folder.name, state, read_only=read_only)
     context.session.move(Move.SELECT)

@@ -23,6 +23,7 @@ async def run(context: Context, command: Command) -> None:
     if b"HIGHESTMODSEQ" in items:
         context.enable_condstore()
     folder = await find_folder(context, name)
+    await context.take_arrivals()
     context.untagged(await status_line(context, folder, items))
     await context.ok(command)
 
