@@ -30,6 +30,7 @@ from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
+from certmaild.welcome import deliver_welcome
 
 FIRST_NAME = "me"
 _CHECK = b"check/"
@@ -184,6 +185,7 @@ async def _fill(
     if not (first_account and empty):
         return SetUp(ca, client_settings(config))
     made = await Accounts(engine, secrets).create(canonical(f"{FIRST_NAME}@{config.domains[0]}"))
+    await deliver_welcome(engine, secrets, config, made.address)
     return SetUp(ca, client_settings(config), made.address, made.device_password, made.recovery_code)
 
 
