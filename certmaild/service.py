@@ -145,7 +145,7 @@ class MailService(Service):
 
     def startService(self) -> None:
         """Open the store, then the doors."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         from twisted.internet import reactor
 
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -155,7 +155,7 @@ class MailService(Service):
         self._house = House(self.config, reactor)
         started = Deferred.fromCoroutine(self._house.open(self._bound))
         started.addErrback(self._failed_to_start, reactor)
-        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self.reload))  # type: ignore[attr-defined]
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self.reload))
 
     def _failed_to_start(self, failure: Any, reactor: Any) -> None:
         if failure.check(KeystoreError, NotSetUp):
@@ -164,9 +164,9 @@ class MailService(Service):
             log.failure("cannot start", failure)
         reactor.callWhenRunning(_stop, reactor)
 
-    def stopService(self) -> "Deferred[None]":
+    def stopService(self) -> "Deferred[None]":  # pyright: ignore[reportIncompatibleMethodOverride]
         """Stop accepting, let commands in flight finish, close the store."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         house, self._house = self._house, None
         if house is None:
             return Deferred.fromCoroutine(_nothing())

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -208,12 +209,12 @@ class TlsEdge:
         """New contexts from what was read before, so that tickets given so far open nothing. Daily."""
         self._contexts = {application: contexts.again() for application, contexts in self._contexts.items()}
 
-    def creator(self, application: Application, *, strict_names: bool = False) -> "ServerCreator":
+    def creator(self, application: Application, *, strict_names: bool = False) -> IOpenSSLServerConnectionCreator:
         """What Twisted takes for ``startTLS`` and `TLSMemoryBIOFactory`; follows every `load`.
 
         With ``strict_names`` a client that names no server, or one that is in no certificate, gets no handshake.
         """
-        return ServerCreator(self, application, strict_names)
+        return cast(IOpenSSLServerConnectionCreator, ServerCreator(self, application, strict_names))
 
     def connection(self, application: Application, strict_names: bool) -> SSL.Connection:
         """A server's connection over memory."""

@@ -13,9 +13,11 @@ class Decoder(Protocol):
 
     def feed(self, data: bytes) -> bytes:
         """What can be decoded so far."""
+        ...
 
     def finish(self) -> bytes:
         """What was held back."""
+        ...
 
 
 class Identity:

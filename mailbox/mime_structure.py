@@ -189,11 +189,11 @@ def _basic_fields(structure: bytes, at: int, out: list[bytes]) -> tuple[int, boo
     at += 1
     end = _value_end(structure, at)
     kind = structure[at:end]
-    for field in range(6):
-        at = end + 1
-        end = _value_end(structure, at)
-        if not field:
-            subtype = structure[at:end]
+    at = end + 1
+    end = _value_end(structure, at)
+    subtype = structure[at:end]
+    for _ in range(5):
+        end = _value_end(structure, end + 1)
     if kind == b'"MESSAGE"' and subtype in (b'"RFC822"', b'"GLOBAL"'):
         end = _value_end(structure, end + 1)
         out.append(structure[start : end + 1])

@@ -44,7 +44,7 @@ class LogInUnavailable(Exception):
 
 
 class TooManySessions(Exception):
-    """The credential or the mailbox has all the sessions it may have (PROTOCOLS: 30 per credential, 200 per mailbox)."""
+    """The credential or the mailbox has all its sessions (PROTOCOLS: 30 per credential, 200 per mailbox)."""
 
 
 class Gatekeeper(Protocol):
@@ -52,15 +52,18 @@ class Gatekeeper(Protocol):
 
     async def log_in(self, username: bytes, password: bytes, *, service: Service, peer: str) -> Login:
         """Prove a user, or raise `LogInRefused`, `LogInUnavailable` or `TooManySessions`. ``peer`` is an IP address."""
+        ...
 
     async def is_valid(self, login: Login) -> bool:
         """Whether the account is active and the credential unrevoked; asked again on every account change."""
+        ...
 
     def log_out(self, login: Login) -> None:
         """End of the session: drops its reference to the keys and its place in the counts."""
 
     async def open_mailbox(self, login: Login) -> OpenMailbox:
         """The user's mailbox in this process, shared with his other sessions (IMAP and POP3)."""
+        ...
 
 
 class Admission(Protocol):
@@ -78,6 +81,7 @@ class Doorkeeper(Protocol):
 
     def admit(self, peer: str, port: int, give_way: "Evictable") -> Admission | None:
         """A place, or None when the address has too many."""
+        ...
 
 
 class Evictable(Protocol):

@@ -79,7 +79,9 @@ let [serverKey, wanted, done] = arguments;
 (async () => {
   const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
   let server = MailServices.accounts.getIncomingServer(serverKey);
-  let listener = { OnStartRunningUrl() {}, OnStopRunningUrl() {}, QueryInterface: ChromeUtils.generateQI(["nsIUrlListener"]) };
+  let listener = {
+    OnStartRunningUrl() {}, OnStopRunningUrl() {}, QueryInterface: ChromeUtils.generateQI(["nsIUrlListener"]),
+  };
   let inbox = null;
   for (let turn = 0; turn < 300; turn++) {
     if (turn % 20 == 0) {
@@ -89,7 +91,8 @@ let [serverKey, wanted, done] = arguments;
         if (inbox) { inbox.updateFolder(window.msgWindow || null); }
       } else {
         inbox = server.rootFolder.getFolderWithFlags(Ci.nsMsgFolderFlags.Inbox);
-        MailServices.pop3.GetNewMail(window.msgWindow || null, listener, inbox, server.QueryInterface(Ci.nsIPop3IncomingServer));
+        let popServer = server.QueryInterface(Ci.nsIPop3IncomingServer);
+        MailServices.pop3.GetNewMail(window.msgWindow || null, listener, inbox, popServer);
       }
     }
     await new Promise((go) => window.setTimeout(go, 200));
@@ -132,13 +135,15 @@ let [identityKey, accountKey, to, subject, body, done] = arguments;
   file.initWithPath(path);
   let ended = new Promise((go) => {
     let listener = {
-      onStartSending() {}, onProgress() {}, onStatus() {}, onGetDraftFolderURI() {}, onSendNotPerformed() { go("not sent"); },
+      onStartSending() {}, onProgress() {}, onStatus() {}, onGetDraftFolderURI() {},
+      onSendNotPerformed() { go("not sent"); },
       onTransportSecurityError(id, status, info, place) { go("security " + status + " " + place); },
       onStopSending(id, status, text) { go(status == 0 ? "" : "status " + status + " " + text); },
       QueryInterface: ChromeUtils.generateQI(["nsIMsgSendListener"]),
     };
     let send = Cc["@mozilla.org/messengercompose/send;1"].createInstance(Ci.nsIMsgSend);
-    send.sendMessageFile(identity, accountKey, fields, file, false, false, Ci.nsIMsgSend.nsMsgDeliverNow, null, listener, null, null);
+    let now = Ci.nsIMsgSend.nsMsgDeliverNow;
+    send.sendMessageFile(identity, accountKey, fields, file, false, false, now, null, listener, null, null);
   });
   done({ failed: await ended });
 })().catch((error) => done({ error: String(error) + error.stack }));

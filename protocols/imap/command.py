@@ -17,20 +17,25 @@ class LiteralStream(Protocol):
     @property
     def size(self) -> int:
         """Octets of the literal at hand, within the message size limit."""
+        ...
 
     @property
     def binary(self) -> bool:
         """Whether it is a ``literal8`` (RFC 3516)."""
+        ...
 
     @property
     def more(self) -> bool:
         """Whether a literal is at hand that was not read to its end."""
+        ...
 
     async def read(self) -> bytes:
         """The next octets (up to what one read of the socket gave), ``b""`` at the end; lets the client send first."""
+        ...
 
     async def next_text(self) -> bytes:
         """The text behind the literal, up to the next one or to the end of the command."""
+        ...
 
 
 @dataclass(slots=True)

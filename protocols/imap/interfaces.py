@@ -20,6 +20,7 @@ class Wire(Protocol):
     @property
     def compressing(self) -> bool:
         """Whether COMPRESS is on."""
+        ...
 
     def write(self, data: bytes) -> None:
         """Send octets in order; never blocks (see `flush`)."""
@@ -32,12 +33,15 @@ class Wire(Protocol):
 
     async def read_line(self, limit: int) -> bytes:
         """The next line without CRLF. Raises `ConnectionGone`, and `Bye` above ``limit`` octets."""
+        ...
 
     async def wait(self, timeout_s: float) -> Woken:
         """Wait for input, a change of the mailbox or the time. Raises `ConnectionGone`, and `Bye` on shut-down."""
+        ...
 
     async def log_in(self, username: bytes, password: bytes) -> Login:
         """Prove a user and open the session to him; raises as `Gatekeeper.log_in` and `open_mailbox` do."""
+        ...
 
     def compress(self) -> None:
         """From the next octet on both directions are deflated (RFC 4978)."""

@@ -14,6 +14,7 @@ class Source(Protocol):
 
     async def next_piece(self) -> LiteralChunk | LiteralDone | TextBehind:
         """The next piece of the command. Raises `ConnectionGone`, `Bye`."""
+        ...
 
 
 class Literals:

@@ -51,9 +51,11 @@ class Transaction(Protocol):
 
     def write(self, content: bytes) -> Awaitable[None] | None:
         """Take content; an awaitable asks for a pause until it is done. A refusal drops what came before."""
+        ...
 
     async def finish(self) -> str:
         """Make the message durable for all recipients at once; the queue id. Nothing is kept when this raises."""
+        ...
 
     def abort(self) -> None:
         """Drop everything; may be called at any time, also more than once."""
@@ -64,3 +66,4 @@ class Reception(Protocol):
 
     async def begin(self, hop: Hop, mail: MailArguments) -> Transaction:
         """A transaction for an acceptable sender; raises `Refusal`."""
+        ...

@@ -41,7 +41,11 @@ def test_sighup_takes_a_new_certificate_and_keeps_sessions(own: Daemon) -> None:
 
     imap = log_in(own, account)
     before = serial()
-    script = "from certmaild.keystore.certificates import renew_leaf; import sys, pathlib; renew_leaf(pathlib.Path(sys.argv[1]), ['localhost'])"
+    script = """if True:
+        import pathlib, sys
+        from certmaild.keystore.certificates import renew_leaf
+        renew_leaf(pathlib.Path(sys.argv[1]), ["localhost"])
+    """
     subprocess.run([str(BIN / "python"), "-c", script, str(own.data)], check=True)
     assert own.process is not None
     own.process.send_signal(signal.SIGHUP)

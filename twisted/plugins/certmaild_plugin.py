@@ -2,4 +2,6 @@
 
 from twisted.application.service import ServiceMaker
 
-certmaild = ServiceMaker("certmaild", "certmaild.service", "A secure mailbox server: IMAPS, POP3S and SMTP.", "certmaild")
+certmaild = ServiceMaker(
+    "certmaild", "certmaild.service", "A secure mailbox server: IMAPS, POP3S and SMTP.", "certmaild"
+)

@@ -76,7 +76,7 @@ async def run_xlist(context: Context, command: Command) -> None:
             await context.flush()
             if question.matches(folder.name):
                 listed = attributes_of(folder)
-                if folder.special_use in GMAIL:
+                if folder.special_use is not None and folder.special_use in GMAIL:
                     listed[-1] = GMAIL[folder.special_use]
                 if folder.name == INBOX:
                     listed.append(b"\\Inbox")

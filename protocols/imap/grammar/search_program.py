@@ -89,12 +89,15 @@ class Scope(Protocol):
 
     def uids_of_numbers(self, text: bytes) -> UidSet:
         """UIDs of a ``sequence-set``; ``$`` included."""
+        ...
 
     def uids_of_uids(self, text: bytes) -> UidSet:
         """UIDs of a ``sequence-set`` of UIDs; ``$`` included."""
+        ...
 
     def recent(self) -> UidSet:
         r"""UIDs that are ``\\Recent`` for this session."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
