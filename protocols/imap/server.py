@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from certmaild.mailbox.changes import Change, ChangeKind, Watch
+from certmaild.mailbox.errors import Damaged
 from certmaild.protocols.imap.capability import capabilities
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
@@ -284,8 +285,9 @@ class ImapServer(Protocol):
     async def _answer_failure(self, command: Command, error: Exception) -> None:
         """The tagged NO or BAD, after what the client still sends of the command was passed over."""
         failure = failure_of(error)
-        if failure is None:
+        if failure is None or isinstance(error, Damaged):
             log.failure("{command} failed", session=self._number, command=command.name.decode("ascii"))
+        if failure is None:
             failure = No(INTERNAL_ERROR, b"SERVERBUG")
         try:
             await self._drain()

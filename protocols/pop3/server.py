@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from certmaild.mailbox.changes import Change, ChangeKind, Watch
-from certmaild.mailbox.errors import MessageGone
+from certmaild.mailbox.errors import Damaged, MessageGone
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.values import COPIED_WITHIN, NO_FINAL_CRLF, FlagOp, Flags, SystemFlag
@@ -337,11 +337,10 @@ class Pop3Server(Protocol):
             pass
         except Exception as error:
             refusal = refusal_of(error)
-            if refusal is None:
+            if refusal is None or isinstance(error, Damaged):
                 log.failure("{event} failed", session=self._number, event=type(event).__name__)
-                refusal = internal_error()
             if not self._closed:
-                self._session.refuse(refusal)
+                self._session.refuse(refusal or internal_error())
         self._running = False
         if self._lost:
             self._let_go()

@@ -1,10 +1,11 @@
 """The POP3 server over a mailbox in plain lists: retrieval, removal, limits, endings."""
 
 import pytest
-from pop3_support import LOG_IN, MAIL, Line, PopHouse
+from pop3_support import LOG_IN, MAIL, Line, Octets, PopHouse
+from twisted.logger import capturedLogs, eventAsText
 
 from certmaild.mailbox.changes import ChangeKind
-from certmaild.mailbox.errors import StoreUnavailable
+from certmaild.mailbox.errors import Damaged, StoreUnavailable
 from certmaild.protocols.interfaces import Login
 from certmaild.protocols.pop3.server import CLOSING_S
 
@@ -179,6 +180,20 @@ def test_a_flood_of_commands_waits(house: PopHouse) -> None:
         house.clock.advance(0)
     assert not line.reading_paused
     assert line.send(b"STAT\r\n").count(b"+OK") + 64 >= 20_000
+
+
+def test_damage_is_answered_and_logged(house: PopHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def damaged(*_: object) -> None:
+        raise Damaged("frame")
+
+    house.deliver(b"Subject: secret\r\n\r\n")
+    line = house.log_in()
+    monkeypatch.setattr(Octets, "read", damaged)
+    with capturedLogs() as logged:
+        assert line.send(b"RETR 1\r\n") == b"-ERR [SYS/PERM] The message cannot be read\r\n"
+    assert [event["log_failure"].type for event in logged] == [Damaged]
+    assert "secret" not in eventAsText(logged[0])
+    assert line.send(b"NOOP\r\n").startswith(b"+OK")
 
 
 def test_the_unexpected_is_an_internal_error(house: PopHouse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,11 @@ def test_faults_before_the_literal_are_answered(
     house.deliver(b"\r\n1\r\n")
     line = house.select()
     monkeypatch.setattr(MessageReader, "read", fails)
-    assert line.send(b"f FETCH 1 BODY.PEEK[]\r\n") == answer
+    with capturedLogs() as logged:
+        assert line.send(b"f FETCH 1 BODY.PEEK[]\r\n") == answer
+    # The administrator is told of damage, as the client reads.
+    damages = [error] if isinstance(error, Damaged) else []
+    assert [event["log_failure"].value for event in logged if "log_failure" in event] == damages
     assert line.send(b"x NOOP\r\n") == b"x OK Completed.\r\n"
 
 
