@@ -50,7 +50,7 @@ def test_no_file_holds_the_mark(tmp_path: Path, monkeypatch) -> None:  # type: i
             )
         with log_in(daemon, account) as imap:
             assert imap.select("INBOX")[1] == [b"3"]
-            imap.create(f"{MARK} folder")
+            imap.create(f'"{MARK} folder"')
             imap.store("1:*", "+FLAGS", f"({MARK}keyword)")
             imap.copy("1", f'"{MARK} folder"')
             imap.append("Drafts", "", imaplib.Time2Internaldate(0), f"Subject: {MARK}\r\n\r\n{MARK}\r\n".encode())

@@ -1,6 +1,7 @@
 """What the daemon does when told: SIGTERM, SIGHUP, a second start, a wrong configuration, an empty folder."""
 
 import imaplib
+import json
 import signal
 import socket
 import ssl
@@ -19,12 +20,13 @@ def own(tmp_path: Path):  # type: ignore[no-untyped-def]
         yield running
 
 
-def test_sigterm_says_bye_and_ends_with_status_0(own: Daemon) -> None:
+def test_sigterm_says_bye_and_ends(own: Daemon) -> None:
     account = own.add_user("ann")
     imap = log_in(own, account)
     smtp = socket.create_connection(("127.0.0.1", own.ports["smtp"]), timeout=30)
     smtp.recv(1000)
-    assert own.stop() == 0
+    # twistd ends itself by the signal that ended it; systemd takes that for a clean exit.
+    assert own.stop() in (0, -signal.SIGTERM)
     assert imap.readline().startswith(b"* BYE")
     assert smtp.recv(1000).startswith(b"421 4.3.2")
 
@@ -96,10 +98,8 @@ def test_alpn_of_a_web_client_is_fatal(own: Daemon) -> None:
 def test_revoked_device_loses_its_session(own: Daemon) -> None:
     account = own.add_user("ann", password="correct horse battery staple")
     added = own.command("device", "add", account.address, "--name", "phone", "--json", stdin=account.password + "\n")
-    import json
-
     device = json.loads(added)
     imap = imaplib.IMAP4_SSL("localhost", own.ports["imaps"], ssl_context=own.tls_context(), timeout=30)
     imap.login(account.address, device["device_password"])
-    own.command("device", "revoke", account.address, "phone", stdin=account.password + "\n")
+    own.command("device", "revoke", account.address, device["id"])
     assert imap.readline().startswith(b"* BYE")

@@ -3,6 +3,7 @@
 import os
 import pty
 import subprocess
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,11 +41,11 @@ def test_s_nail_sends_and_reads(daemon: Daemon, account: Account, program: Find,
         ),
         *("-S", "smtp-auth=plain", "-S", "sendwait", "-S", "tls-ca-no-defaults"),
     ]
-    run(snail, "-n", "-:/", *settings, "-s", "by s-nail", account.address, home=tmp_path, stdin=b"body\n")
+    run(snail, "-:/", *settings, "-s", "by s-nail", account.address, home=tmp_path, stdin=b"body\n")
     (content,) = read_all(daemon, account)
     assert b"Subject: by s-nail" in content
     url = f"imaps://{user}:{account.password}@localhost:{daemon.ports['imaps']}"
-    text = run(snail, "-n", "-:/", *settings, "-S", "imap-auth=login", "-R", "-H", "-f", url, home=tmp_path)
+    text = run(snail, "-:/", *settings, "-S", "imap-auth=login", "-R", "-H", "-f", url, home=tmp_path)
     assert "by s-nail" in text
 
 
@@ -62,6 +63,7 @@ def test_mutt_reads_and_saves(daemon: Daemon, account: Account, program: Find, t
         f'push "<tag-pattern>~A<enter><tag-prefix><copy-message>{box}<enter><exit>"\n'
     )
     main, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     with subprocess.Popen(
         [mutt, "-F", str(rc), "-f", f"imaps://localhost:{daemon.ports['imaps']}/INBOX"],
         stdin=terminal,
