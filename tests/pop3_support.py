@@ -1,99 +1,38 @@
-"""A POP3 house for tests: the real server over a mailbox in plain lists, a clock, no sockets."""
+"""A POP3 house for tests: the real server and mailbox on the memory engine, a clock, no sockets."""
 
-from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from mailbox_support import ADDRESS, ALL, House, make_house
+from support import run
 from twisted.internet.task import Clock
 
 from certmaild.mailbox.changes import Change, ChangeKind
-from certmaild.mailbox.identifiers import UserId
-from certmaild.mailbox.mime import Scanner
-from certmaild.mailbox.values import NO_FINAL_CRLF, Entry
+from certmaild.mailbox.identifiers import CredentialId
+from certmaild.mailbox.opened import OpenMailbox
+from certmaild.mailbox.values import FlagOp, Flags, SystemFlag
 from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.pop3.server import Pop3Factory, Pop3Server
 
-ADDRESS, PASSWORD = "joe@example.com", "secret"
+PASSWORD = "secret"
 MAIL = b"From: ann@example.org\r\nTo: joe@example.com\r\nSubject: hello\r\n\r\nbody\r\n"
 LOG_IN = b"USER %b\r\nPASS %b\r\n" % (ADDRESS.encode(), PASSWORD.encode())
-
-
-class Octets:
-    """The content of one message, with a trace prefix of no octets."""
-
-    prefix = 0
-
-    def __init__(self, octets: bytes) -> None:
-        self._octets = octets
-
-    async def read(self, offset: int, length: int) -> bytes:
-        return self._octets[offset : offset + min(length, 256 * 1024)]
-
-
-class ListMailbox:
-    """What POP3 uses of `OpenMailbox`."""
-
-    def __init__(self) -> None:
-        self.messages: dict[int, bytes] = {}
-        self.deleted: set[int] = set()
-        self.next = 1
-        self.watchers: list[Callable[[Change], None]] = []
-        self.open = 0
-
-    async def absorb(self, *, at_most_s: float | None = None) -> int:
-        assert at_most_s == 2
-        return 0
-
-    async def folders(self) -> Any:
-        return SimpleNamespace(by_name={"INBOX": SimpleNamespace(box_id=b"b" * 16)}.get)
-
-    async def entries(self, box_id: bytes, uids: list[range]) -> AsyncIterator[list[Entry]]:
-        found = []
-        for uid, octets in self.messages.items():
-            if any(uid in run for run in uids):
-                flags = 0 if octets.endswith(b"\r\n") else NO_FINAL_CRLF
-                found.append(Entry(uid, uid.to_bytes(16, "big"), b"", flags, 0, 1, 0, len(octets), 0))
-        if found:
-            yield found
-
-    async def card(self, entry: Entry) -> Any:
-        octets = self.messages.get(entry.uid)
-        if octets is None:
-            return None
-        scanner = Scanner()
-        scanner.feed(octets)
-        return SimpleNamespace(octets=octets, header_octets=scanner.finish().header_octets)
-
-    def content(self, card: Any) -> Octets:
-        return Octets(card.octets)
-
-    async def store_flags(self, box_id: bytes, uids: list[range], op: object, flags: object) -> None:
-        self.deleted |= {uid for uid in self.messages if any(uid in run for run in uids)}
-
-    async def expunge(self, box_id: bytes, uids: list[range]) -> None:
-        for uid in self.deleted:
-            self.messages.pop(uid, None)
-
-    def watch(self, callback: Callable[[Change], None]) -> Any:
-        self.watchers.append(callback)
-        return SimpleNamespace(stop=lambda: self.watchers.remove(callback))
-
-    def close(self) -> None:
-        self.open -= 1
 
 
 class Gate:
     """A gatekeeper with one user and switches for what goes wrong."""
 
-    def __init__(self, mailbox: ListMailbox) -> None:
-        self.mailbox = mailbox
+    def __init__(self, store: House) -> None:
+        self.store = store
         self.valid = True
         self.read_only = self.unavailable = self.full = False
         self.sessions = 0
 
     async def log_in(self, username: bytes, password: bytes, *, service: Service, peer: str) -> Login:
-        assert (service, peer) == (Service.POP3, "192.0.2.1")
+        assert service is Service.POP3
+        assert peer in ("192.0.2.1", "127.0.0.1")
         if self.unavailable:
             raise LogInUnavailable("later")
         if self.full:
@@ -101,8 +40,7 @@ class Gate:
         if (username, password) != (ADDRESS.encode(), PASSWORD.encode()):
             raise LogInRefused
         self.sessions += 1
-        keys: Any = None
-        return Login(UserId(b"u" * 16), ADDRESS, 1, self.read_only, keys)  # type: ignore[arg-type]
+        return Login(self.store.user_id, ADDRESS, CredentialId(1), self.read_only, self.store.keys)
 
     async def is_valid(self, login: Login) -> bool:
         return self.valid
@@ -110,9 +48,8 @@ class Gate:
     def log_out(self, login: Login) -> None:
         self.sessions -= 1
 
-    async def open_mailbox(self, login: Login) -> Any:
-        self.mailbox.open += 1
-        return self.mailbox
+    async def open_mailbox(self, login: Login) -> OpenMailbox:
+        return self.store.pool.open(login.user_id, login.address, login.keys)
 
 
 class Door:
@@ -196,10 +133,10 @@ class Line:
 class PopHouse:
     """Everything behind the listener."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008
+    def __init__(self, directory: Path, limits: Limits = Limits()) -> None:  # noqa: B008
         self.clock = Clock()
-        self.mailbox = ListMailbox()
-        self.gate = Gate(self.mailbox)
+        self.store = make_house(directory)
+        self.gate = Gate(self.store)
         self.door = Door()
         gate: Any = self.gate
         door: Any = self.door
@@ -216,16 +153,16 @@ class PopHouse:
         return line
 
     def deliver(self, *contents: bytes) -> None:
-        for content in contents:
-            self.mailbox.messages[self.mailbox.next] = content
-            self.mailbox.next += 1
+        """Put messages into INBOX, as somebody else would; no trace fields."""
+        self.store.append(*contents)
 
     def uids(self) -> list[int]:
-        return list(self.mailbox.messages)
+        return [entry.uid for entry in self.store.entries()]
 
     def expunge_all(self) -> None:
-        self.mailbox.messages.clear()
+        mailbox, box = self.store.mailbox, self.store.box()
+        run(mailbox.store_flags(box, ALL, FlagOp.ADD, Flags(SystemFlag.DELETED)))
+        run(mailbox.expunge(box, ALL))
 
     def announce(self, kind: ChangeKind) -> None:
-        for watcher in list(self.mailbox.watchers):
-            watcher(Change(kind, UserId(b"u" * 16)))
+        self.store.engine.hub.deliver([Change(kind, self.store.user_id)])

@@ -1,18 +1,22 @@
-"""The POP3 server over a mailbox in plain lists: retrieval, removal, limits, endings."""
+"""The POP3 server over a mailbox in memory: retrieval, removal, limits, endings."""
+
+from pathlib import Path
 
 import pytest
-from pop3_support import LOG_IN, MAIL, Line, Octets, PopHouse
+from pop3_support import LOG_IN, MAIL, Line, PopHouse
 from twisted.logger import capturedLogs, eventAsText
 
 from certmaild.mailbox.changes import ChangeKind
+from certmaild.mailbox.content import Content
 from certmaild.mailbox.errors import Damaged, StoreUnavailable
+from certmaild.mailbox.opened import OpenMailbox
 from certmaild.protocols.interfaces import Login
 from certmaild.protocols.pop3.server import CLOSING_S
 
 
 @pytest.fixture
-def house() -> PopHouse:
-    return PopHouse()
+def house(tmp_path: Path) -> PopHouse:
+    return PopHouse(tmp_path)
 
 
 def test_octets_announced_are_octets_sent(house: PopHouse) -> None:
@@ -188,7 +192,7 @@ def test_damage_is_answered_and_logged(house: PopHouse, monkeypatch: pytest.Monk
 
     house.deliver(b"Subject: secret\r\n\r\n")
     line = house.log_in()
-    monkeypatch.setattr(Octets, "read", damaged)
+    monkeypatch.setattr(Content, "read", damaged)
     with capturedLogs() as logged:
         assert line.send(b"RETR 1\r\n") == b"-ERR [SYS/PERM] The message cannot be read\r\n"
     assert [event["log_failure"].type for event in logged] == [Damaged]
@@ -199,6 +203,6 @@ def test_damage_is_answered_and_logged(house: PopHouse, monkeypatch: pytest.Monk
 def test_the_unexpected_is_an_internal_error(house: PopHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     house.deliver(MAIL)
     line = house.log_in()
-    monkeypatch.setattr(type(house.mailbox), "content", lambda self, card: 1 / 0)
+    monkeypatch.setattr(OpenMailbox, "content", lambda self, card: 1 / 0)
     assert line.send(b"RETR 1\r\n") == b"-ERR [SYS/TEMP] Internal error, please try again later\r\n"
     assert not line.closed
