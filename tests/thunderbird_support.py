@@ -233,8 +233,8 @@ def running_thunderbird(folder: Path) -> Iterator[Thunderbird]:
         stderr=subprocess.DEVNULL,
     )
     os.close(write_end)
-    display = os.read(read_end, 16).decode().strip()
-    os.close(read_end)
+    with os.fdopen(read_end) as told:
+        display = told.readline().strip()
     environment["DISPLAY"] = f":{display}"
     with (folder / "thunderbird.log").open("wb") as log:
         process = subprocess.Popen(
