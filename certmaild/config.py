@@ -1,7 +1,6 @@
 """The configuration: one TOML file, read into frozen values, with a plain sentence for whatever is wrong."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -302,11 +301,15 @@ def check(config: Config) -> Findings:
 
 
 def restart_keys(old: Config, new: Config) -> list[str]:
-    """The keys whose change counts only after a restart (certificates, limits and the like count at once)."""
-    watched: Sequence[str] = ("data", "secrets", "hostname", "domains", "workers", "free_disk", "padding")
+    """The keys whose change counts only after a restart; certificates and ``shutdown_time`` count at once."""
+    watched = (
+        "data secrets hostname domains workers postmaster privacy padding free_disk inbound limits passwords".split()
+    )
     changed = [name for name in watched if getattr(old, name) != getattr(new, name)]
     changed += [f"listen.{one.name}" for one in fields(Listen) if _differs(old.listen, new.listen, one.name)]
-    return changed + (["tls.minimum"] if old.tls.minimum != new.tls.minimum else [])
+    return changed + [
+        f"tls.{name}" for name in ("minimum", "strict_names") if getattr(old.tls, name) != getattr(new.tls, name)
+    ]
 
 
 def _differs(old: object, new: object, name: str) -> bool:

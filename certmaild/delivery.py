@@ -70,6 +70,8 @@ class DeliverySettings:
     limits: Limits = field(default_factory=Limits)
     padding: bool = True
     """Padme padding of frames (KEYS section 8)."""
+    privacy: bool = True
+    """Where a member submits from stays out of Received."""
 
 
 class Unfinished:
@@ -316,6 +318,7 @@ class MailTransaction:
             hostname=self._delivery.settings.hostname,
             queue_id=self.queue_id,
             utf8=self._mail.utf8,
+            privacy=self._delivery.settings.privacy,
         )
         date = self._delivery.date(now)
         recipients = []

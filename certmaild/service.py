@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -261,7 +262,7 @@ class House:
             self.secrets,
             directory,
             Router(directory, config.domains, postmaster=_postmaster(config)),
-            DeliverySettings(config.hostname, limits, config.padding),
+            DeliverySettings(config.hostname, limits, config.padding, config.privacy),
             seconds=self.reactor.seconds,
             in_thread=self._in_thread,
         )
@@ -317,8 +318,9 @@ class House:
             log.failure("renewing the certificate failed; the former one is kept")
 
     def take_over(self, new: Config) -> None:
-        """Certificates, and nothing else of ``new`` yet, without dropping a session. Raises `CertificateUnfit`."""
+        """Certificates and the shutdown time, without dropping a session. Raises `CertificateUnfit`."""
         self.edge.load(new.tls.default, new.tls.names)
+        self.config = replace(self.config, tls=new.tls, shutdown_time=new.shutdown_time)
 
     async def close(self) -> None:
         """End all sessions politely within the time set, then let go of the store."""

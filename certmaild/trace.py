@@ -148,10 +148,10 @@ def format_date(now_s: float) -> bytes:
     return format_datetime(datetime.fromtimestamp(now_s, UTC)).encode("ascii")
 
 
-def format_received(hop: Hop, *, hostname: str, queue_id: str, utf8: bool) -> bytes:
-    """Received up to ``for`` (RFC 5321 section 4.4); a submitting client's name and address are left out."""
+def format_received(hop: Hop, *, hostname: str, queue_id: str, utf8: bool, privacy: bool = True) -> bytes:
+    """Received up to ``for`` (RFC 5321 section 4.4); with ``privacy`` without a submitting client's name and address."""
     lines = []
-    if hop.login is None:
+    if hop.login is None or not privacy:
         literal = f"IPv6:{hop.peer}" if ":" in hop.peer else hop.peer
         lines.append(f"from {hop.helo} ([{literal}])")
     protocol = _transmission_type(hop, utf8=utf8)

@@ -247,4 +247,4 @@ def test_keys_that_need_a_restart(path: Path) -> None:
     old = loaded(path, 'data = "d"\n[listen]\nimaps = 993\n')
     assert config.restart_keys(old, old) == []
     new = loaded(path, 'data = "e"\n[listen]\nimaps = 994\n[tls]\nminimum = "1.3"\n[limits]\nrecipients = 5\n')
-    assert config.restart_keys(old, new) == ["data", "secrets", "listen.imaps", "tls.minimum"]
+    assert config.restart_keys(old, new) == ["data", "secrets", "limits", "listen.imaps", "tls.minimum"]

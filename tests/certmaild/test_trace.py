@@ -211,3 +211,5 @@ def test_received_of_a_submission_names_no_client() -> None:
     hop = Hop("s", Listener.SUBMISSION, "192.0.2.1", "phone", True, HOP.tls, login)  # type: ignore[arg-type]
     received = format_received(hop, hostname="mx.example.com", queue_id="q1", utf8=True)
     assert received == b"Received: by mx.example.com with UTF8SMTPSA (TLSv1.3 AES) id q1"
+    told = format_received(hop, hostname="mx.example.com", queue_id="q1", utf8=True, privacy=False)
+    assert told.startswith(b"Received: from phone ([192.0.2.1])\r\n")
