@@ -149,7 +149,7 @@ def format_date(now_s: float) -> bytes:
 
 
 def format_received(hop: Hop, *, hostname: str, queue_id: str, utf8: bool, privacy: bool = True) -> bytes:
-    """Received up to ``for`` (RFC 5321 section 4.4); with ``privacy`` without a submitting client's name and address."""
+    """Received up to ``for`` (RFC 5321 section 4.4); ``privacy`` leaves out who a submitting client is, and where."""
     lines = []
     if hop.login is None or not privacy:
         literal = f"IPv6:{hop.peer}" if ":" in hop.peer else hop.peer
