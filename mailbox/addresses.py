@@ -8,6 +8,7 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import idna
 
@@ -81,6 +82,8 @@ class Address:
         return self.display
 
 
+# Every RCPT asks it; only what is an address, and so at most 254 octets, is remembered.
+@lru_cache(maxsize=4096)
 def canonical(text: str | bytes) -> Address:
     """The address in ``text``, which is ``local@domain`` without angle brackets (octets are UTF-8).
 

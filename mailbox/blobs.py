@@ -121,8 +121,9 @@ class BlobWriter:
         self._engine = engine
         self._seconds = seconds
         self._padding = padding
-        self._cek = random(32)
-        self.blob_id = BlobId(random(16))
+        drawn = random(48)
+        self._cek = drawn[:32]
+        self.blob_id = BlobId(drawn[32:])
         self.size = 0
         """Octets taken so far."""
         self._sha256 = hashlib.sha256()

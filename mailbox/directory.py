@@ -1,6 +1,7 @@
 """Who has an address, and what delivery must know of him while he is away."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 
 from certmaild.keystore.errors import KeystoreError
 from certmaild.keystore.server_secrets import ServerSecrets
@@ -14,7 +15,10 @@ from certmaild.mailbox.interfaces import Engine, ReadTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Role, SentCopies, State
 
-__all__ = ["Directory", "RecipientFacts", "Target", "read_public_key"]
+__all__ = ["Directory", "RecipientFacts", "Target"]
+
+CHECKED_KEYS = 4096
+"""Public keys remembered as checked, each with its row: 1.4 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +48,14 @@ class RecipientFacts:
         )
 
 
-def read_public_key(txn: ReadTxn, secrets: ServerSecrets, user_id: UserId) -> PublicKey:
-    """The key to seal arrivals to, its server MAC checked. Raises `Damaged`."""
-    row = txn.get(Table.PK, user_id)
-    if row is None:
-        raise Damaged("an account without a public key")
-    try:
-        return check_public_key(secrets, user_id, row)
-    except KeystoreError as broken:
-        raise Damaged(Table.PK) from broken
-
-
 class Directory:
     """Look-ups by address over one engine. Raises `StoreUnavailable` and `Damaged`."""
 
     def __init__(self, engine: Engine, secrets: ServerSecrets) -> None:
         self._engine = engine
         self._secrets = secrets
+        # A check takes as long as the rest of a look-up; the answer depends on nothing but the row and whose it is.
+        self._checked = lru_cache(maxsize=CHECKED_KEYS)(partial(check_public_key, secrets))
 
     async def find(self, address: Address) -> Target | None:
         """Whose address this is; aliases and ``+tag`` are resolved. Disabled accounts are found too."""
@@ -91,10 +86,20 @@ class Directory:
                 account.sent_copies,
                 None if account.octets_limit is None else account.octets_limit - use.octets,
                 None if account.messages_limit is None else account.messages_limit - use.messages,
-                read_public_key(txn, secrets, target.user_id),
+                self._read_public_key(txn, target.user_id),
             )
 
         return await self._engine.read(work)
+
+    def _read_public_key(self, txn: ReadTxn, user_id: UserId) -> PublicKey:
+        """The key to seal arrivals to, its server MAC checked. Raises `Damaged`."""
+        row = txn.get(Table.PK, user_id)
+        if row is None:
+            raise Damaged("an account without a public key")
+        try:
+            return self._checked(user_id, row)
+        except KeystoreError as broken:
+            raise Damaged(Table.PK) from broken
 
     async def first_member(self) -> str | None:
         """The main address of the member who came first: the default of ``postmaster``."""
