@@ -78,7 +78,7 @@ def makeService(options: Options) -> "MailService":
         config = read_config(options["config"], options["data"])
         self_test()
         _set_up_first(config, options)
-    except (ConfigError, KeystoreError, NotSetUp) as problem:
+    except (ConfigError, KeystoreError, NotSetUp, OSError) as problem:
         # twistd would print a traceback for any other exception.
         raise SystemExit(f"certmaild: {problem}") from None
     return MailService(config, data=options["data"])
