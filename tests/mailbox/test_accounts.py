@@ -260,6 +260,26 @@ def test_every_changed_byte_of_a_credential_is_refused(engine: Engine, accounts:
             run(accounts.unlock(ALICE, secret))
 
 
+def test_a_public_key_is_checked_again_when_its_row_or_owner_changes(
+    engine: Engine, secrets: ServerSecrets, accounts: Accounts
+) -> None:
+    alice, bob, directory = canonical("alice@example.com"), canonical("bob@example.com"), Directory(engine, secrets)
+    ids = [run(accounts.create(address)).user_id for address in (alice, bob)]
+    before = run(directory.recipient(alice))
+    assert before == run(directory.recipient(alice))
+    assert run(directory.recipient(bob)) is not None
+    row = run(engine.read(lambda txn: txn.get(Table.PK, ids[0])))
+    other = run(engine.read(lambda txn: txn.get(Table.PK, ids[1])))
+    assert row is not None
+    assert other is not None
+    for planted in (other, row[:-1] + bytes([row[-1] ^ 1])):
+        run(engine.write(lambda txn, planted=planted: txn.put(Table.PK, ids[0], planted)))  # type: ignore[misc]
+        with pytest.raises(Damaged):
+            run(directory.recipient(alice))
+    run(engine.write(lambda txn: txn.put(Table.PK, ids[0], row)))
+    assert run(directory.recipient(alice)) == before
+
+
 def test_codecs_round_trip(engine: Engine, secrets: ServerSecrets, accounts: Accounts) -> None:
     made = run(accounts.create(ALICE))
     account = run(engine.read(lambda txn: account_rows.read_account(txn, secrets, made.user_id)))

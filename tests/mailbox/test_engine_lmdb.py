@@ -17,6 +17,7 @@ from support import ClearSealer, lmdb_engine, reactor, run, start
 
 from certmaild.keystore.errors import KeysClosed
 from certmaild.keystore.server_secrets import FILES, ServerSecrets
+from certmaild.mailbox import engine_lmdb
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.engine_lmdb import GROUP_WRITES, LmdbEngine
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable
@@ -72,6 +73,20 @@ def test_files_are_private(engine: LmdbEngine, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
     for file in (tmp_path / "store").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_only_a_group_of_several_lets_the_next_gather(engine: LmdbEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(engine_lmdb, "sleep", slept.append)
+    for n in range(3):
+        run(engine.write(put(b"alone %d" % n)))
+    assert not slept
+    together(engine, [put(b"%d" % n) for n in range(3)])
+    run(engine.write(put(b"after")))
+    gatherings = len(slept)
+    assert 1 <= gatherings <= engine_lmdb.GATHERINGS
+    run(engine.write(put(b"alone again")))
+    assert len(slept) == gatherings
 
 
 def test_what_waits_is_committed_once(engine: LmdbEngine) -> None:
