@@ -102,6 +102,10 @@ class Line:
             raise ConnectionGone
         while self._write_paused:
             await self.wait()
+        await self.share_turn()
+
+    async def share_turn(self) -> None:
+        """Let others go first when the turn is over. Raises `ConnectionGone`."""
         if self._clock.seconds() - self._turn_began > TURN_S:
             await self._give_turn()
 

@@ -16,7 +16,7 @@ from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import INTERNAL_ERROR, Bad, Bye, ConnectionGone, No, failure_of
 from certmaild.protocols.imap.interfaces import Woken
-from certmaild.protocols.imap.line import Line
+from certmaild.protocols.imap.line import TURN_S, Line
 from certmaild.protocols.imap.literals import Literals
 from certmaild.protocols.imap.registry import COMMANDS
 from certmaild.protocols.imap.session import (
@@ -36,7 +36,7 @@ from certmaild.protocols.limits import Limits
 log = Logger()
 
 COMMANDS_IN_A_ROW = 16
-"""After so many pipelined commands other connections get their turn."""
+"""After so many pipelined commands, or `TURN_S`, other connections get their turn."""
 CLOSING_S = 10.0
 """A client that does not take our close is cut off after this time."""
 REVOKED_S = 1.0
@@ -212,11 +212,12 @@ class ImapServer(Protocol):
             return
         self._pumping = True
         self._in_a_row = 0
+        began = self._clock.seconds()
         try:
             while not self._running and not self._line.closed:
                 if self._bye is not None:
                     self._say_bye(self._bye)
-                elif self._in_a_row == COMMANDS_IN_A_ROW:
+                elif self._in_a_row == COMMANDS_IN_A_ROW or self._clock.seconds() - began > TURN_S:
                     self._clock.callLater(0, self._pump)
                     break
                 elif not self._take_event():
@@ -316,6 +317,7 @@ class ImapServer(Protocol):
 
     async def next_piece(self) -> LiteralChunk | LiteralDone | TextBehind:
         """The next piece of the command that streams. Raises `ConnectionGone`, `Bye`."""
+        await self._line.share_turn()
         while True:
             event = self._session.next_event()
             if isinstance(event, Reply):

@@ -215,6 +215,12 @@ class Session:
 
     def next_event(self) -> Event:
         """What to do next."""
+        while (event := self._next_step()) is None:
+            pass
+        return event
+
+    def _next_step(self) -> Event | None:
+        """One step, and None if another one follows: a command of 10,000 literals must not nest 10,000 calls."""
         match self._mode:
             case _Mode.STREAM_OFFERED:
                 return PAUSED
@@ -247,7 +253,7 @@ class Session:
         limit = self._limits.command_line_before_login if self.before_login else self._limits.command_line
         return limit - self._text_octets
 
-    def _next_command_text(self) -> Event:
+    def _next_command_text(self) -> Event | None:
         line = self._take_line()
         if line is None:
             if len(self._buffer) <= self._text_left() + 1:
@@ -259,7 +265,7 @@ class Session:
         self._text_octets += len(line)
         return self._take_text(line)
 
-    def _take_text(self, line: bytes) -> Event:
+    def _take_text(self, line: bytes) -> Event | None:
         """One more piece of the command's text, with or without a literal announced at its end."""
         text, literal = split_literal(line)
         if not self._arguments:
@@ -274,7 +280,7 @@ class Session:
             return self._complete(None)
         return self._announced(literal)
 
-    def _announced(self, literal: LiteralStarted) -> Event:
+    def _announced(self, literal: LiteralStarted) -> Event | None:
         """A literal is announced behind the text: refuse, stream or collect it."""
         if self._streams():
             refusal = self._refusal(literal, self._limits.message_size)
@@ -287,7 +293,7 @@ class Session:
         self._remaining = literal.size
         self._arguments.append(b"")
         self._mode = _Mode.LITERAL
-        return Reply(b"+ OK\r\n") if literal.synchronizing else self._next_literal()
+        return Reply(b"+ OK\r\n") if literal.synchronizing else None
 
     def _streams(self) -> bool:
         """Whether the literal behind the text so far is one to stream: not the first argument of the command."""
@@ -356,7 +362,7 @@ class Session:
 
     # Literals that are collected
 
-    def _next_literal(self) -> Event:
+    def _next_literal(self) -> Event | None:
         taken = bytes(self._buffer[: self._remaining])
         del self._buffer[: len(taken)]
         self._arguments[-1] += taken
@@ -364,7 +370,7 @@ class Session:
         if self._remaining:
             return NEED_DATA
         self._mode = _Mode.LINE
-        return self._next_command_text()
+        return None
 
     # Literals that are streamed
 

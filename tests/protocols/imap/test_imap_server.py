@@ -597,6 +597,45 @@ def test_condstore_is_enabled_by_use_and_said_once(house: House) -> None:
     assert line.send(b"f NOOP\r\n") == b"f OK Completed.\r\n"
 
 
+def test_slow_pipelined_commands_share_their_turn_by_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(context: Context, command: Command) -> None:
+        house.clock.rightNow += 0.003
+        await context.ok(command)
+
+    monkeypatch.setitem(COMMANDS, b"SLOW", Spec(run, AFTER_LOGIN))
+    line = house.log_in()
+    assert line.send(b"a SLOW\r\n" * 4).count(b"a OK") == 2
+    house.clock.advance(0)
+    assert line.take().count(b"a OK") == 2
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_thousands_of_literals_let_others_have_their_turn(
+    house: House, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    async def run(context: Context, command: Command) -> None:
+        assert command.stream is not None
+        if refused:
+            house.clock.rightNow += 0.005
+            raise No(b"Refused.")
+        while command.stream.more:
+            house.clock.rightNow += 0.005
+            await command.stream.next_text()
+        await context.ok(command)
+
+    monkeypatch.setitem(COMMANDS, b"APPEND", Spec(run, AFTER_LOGIN))
+    line = house.log_in()
+    assert line.send(b"a APPEND INBOX" + b" {1+}\r\nx" * 10 + b"\r\n") == b""
+    for _ in range(20):
+        house.clock.advance(0)
+    assert line.take() == (b"a NO Refused.\r\n" if refused else b"a OK Completed.\r\n")
+    line.send(b"a APPEND INBOX" + b" {1+}\r\nx" * 10 + b"\r\n")
+    line.hang_up()
+    for _ in range(20):
+        house.clock.advance(0)
+    assert house.gate.sessions == 0
+
+
 def test_a_long_response_lets_others_have_their_turn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(context: Context, command: Command) -> None:
         for _ in range(3):

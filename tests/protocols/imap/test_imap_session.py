@@ -410,3 +410,17 @@ def test_states_move_by_the_table_only() -> None:
             else:
                 with pytest.raises(StateError):
                     session.move(move)
+
+
+@pytest.mark.parametrize("logged_in", [False, True])
+def test_a_command_of_thousands_of_empty_literals_nests_no_calls(logged_in: bool) -> None:
+    session = make(logged_in=logged_in, limits=Limits())
+    count = 1500 if not logged_in else 12_000
+    (ready,) = events_of(session, b"a LOGIN" + b" {0+}\r\n" * count + b"\r\n")
+    assert isinstance(ready, CommandReady)
+    assert len(ready.command.arguments) == 2 * count + 1
+
+
+def test_endless_empty_literals_meet_the_limit_of_the_line() -> None:
+    (reply,) = events_of(make(logged_in=False, limits=Limits()), b"a LOGIN" + b" {0+}\r\n" * 200_000)
+    assert reply == Reply(b"* BYE [TOOBIG] Command line too long.\r\n", close=True)
