@@ -314,6 +314,12 @@ def test_limits_of_parts_and_depth() -> None:
     assert max(len(part.path) for part in found.parts) == 99
 
 
+@pytest.mark.parametrize(("parts", "kept"), [(4, 5), (5, 5)])
+def test_parts_at_and_past_a_limit_that_was_set(parts: int, kept: int) -> None:
+    message = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * parts
+    assert len(scan(message, max_parts=5).parts) == kept
+
+
 def test_header_beyond_the_limit_is_counted_only() -> None:
     message = b"Subject: a\r\n" + b"X: " + b"y" * 4000 + b"\r\nTo: a@b\r\n\r\nbody"
     found = scan(message, max_header=1000)

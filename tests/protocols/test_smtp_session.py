@@ -267,3 +267,18 @@ def test_paths() -> None:
         grammar.parse_mail(b"FROM:<no end")
     with pytest.raises(Refusal, match="555"):
         grammar.parse_mail(b"FROM:<a@b.example> AUTH")
+
+
+def test_on_port_25_the_twentieth_bad_command_closes() -> None:
+    wire = inbound()
+    for _ in range(19):
+        wire.send(b"X\r\n")
+    assert not wire.closed
+    wire.send(b"X\r\n")
+    assert wire.closed
+
+
+def test_line_at_and_past_a_limit_that_was_set() -> None:
+    limits = replace(Limits(), smtp_command_line=100)
+    assert inbound(limits).send(b"NOOP " + b"x" * 93 + b"\r\n") == b"250 2.0.0 OK\r\n"
+    assert inbound(limits).send(b"NOOP " + b"x" * 94 + b"\r\n") == b"500 5.5.2 Line too long\r\n"

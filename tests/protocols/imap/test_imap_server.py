@@ -690,3 +690,11 @@ def test_many_folders_are_listed_with_back_pressure(house: House) -> None:
         assert first.count(b"* ") < 3
         line.producer.resumeProducing()
         assert first.count(b"* ") + line.take().count(b"* ") == 76
+
+
+def test_authenticate_line_at_and_past_its_limit(tmp_path: Path) -> None:
+    line = House(tmp_path, Limits(auth_line=100)).connect()
+    line.send(b"a AUTHENTICATE PLAIN\r\n")
+    assert line.send(b"%" * 100 + b"\r\n").startswith(b"a BAD")
+    line.send(b"b AUTHENTICATE PLAIN\r\n")
+    assert line.send(b"%" * 101 + b"\r\n") == b"* BYE [TOOBIG] Line too long.\r\n"
