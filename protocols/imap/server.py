@@ -326,6 +326,9 @@ class ImapServer(Protocol):
                 raise ConnectionGone
             if isinstance(event, LiteralChunk | LiteralDone | TextBehind):
                 return event
+            if self._bye is not None:
+                # An unfinished message is dropped, as SMTP drops unfinished DATA.
+                raise Bye(self._bye)
             if not self._line.refill():
                 await self._line.wait()
 

@@ -31,6 +31,19 @@ def test_sigterm_says_bye_and_ends(own: Daemon) -> None:
     assert smtp.recv(1000).startswith(b"421 4.3.2")
 
 
+def test_sigterm_drops_an_unfinished_append(own: Daemon) -> None:
+    account = own.add_user("ann")
+    imap = log_in(own, account)
+    imap.send(b"a APPEND INBOX {100000+}\r\nSubject: half\r\n")
+    assert own.process is not None
+    own.process.send_signal(signal.SIGTERM)
+    assert imap.readline().startswith(b"* BYE")
+    imap.shutdown()
+    assert own.process.wait(10) in (0, -signal.SIGTERM)
+    own.start()
+    assert log_in(own, account).select("INBOX")[1] == [b"0"]
+
+
 def test_sighup_takes_a_new_certificate_and_keeps_sessions(own: Daemon) -> None:
     account = own.add_user("ann")
 
