@@ -7,7 +7,7 @@ from zope.interface import implementer
 from certmaild.protocols.imap.compression import Deflation
 from certmaild.protocols.imap.errors import ConnectionGone
 from certmaild.protocols.imap.session import Session
-from certmaild.protocols.imap.transport import Clock, Transport
+from certmaild.protocols.transport import Clock, Transport
 
 OUT_OCTETS = 16 * 1024
 """Written responses are gathered up to so much (one TLS record)."""

@@ -29,9 +29,9 @@ from certmaild.protocols.imap.session import (
     State,
     TextBehind,
 )
-from certmaild.protocols.imap.transport import Clock, Timer, Transport
 from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
 from certmaild.protocols.limits import Limits
+from certmaild.protocols.transport import Clock, Timer, Transport
 
 log = Logger()
 

@@ -1,7 +1,6 @@
 """POP3 over a Twisted transport inside TLS: one `Pop3Server` per connection."""
 
 from collections.abc import Callable
-from typing import Protocol as Port
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -23,6 +22,7 @@ from certmaild.protocols.pop3.failures import refusal_of
 from certmaild.protocols.pop3.grammar import Credentials, LineLimit, Stuffer
 from certmaild.protocols.pop3.maildrop import Maildrop
 from certmaild.protocols.pop3.session import Closed, Event, LogIn, Retrieve, Send, Session, Signal, Update
+from certmaild.protocols.transport import Clock, Timer, Transport
 
 log = Logger()
 
@@ -33,39 +33,6 @@ CLOSING_S = 10.0
 """A client that does not take our close is cut off after this time."""
 EVENTS_IN_A_ROW = 64
 """After so many pipelined commands other connections get their turn."""
-
-
-class _Host(Port):
-    host: str
-    port: int
-
-
-class Transport(Port):
-    """A TCP connection inside TLS."""
-
-    def write(self, data: bytes) -> None: ...
-    def loseConnection(self) -> None: ...
-    def abortConnection(self) -> None: ...
-    def pauseProducing(self) -> None: ...
-    def resumeProducing(self) -> None: ...
-    def registerProducer(self, producer: object, streaming: bool) -> None: ...
-    def unregisterProducer(self) -> None: ...
-    def getHost(self) -> _Host: ...
-    def getPeer(self) -> _Host: ...
-
-
-class Timer(Port):
-    """A call that is due later."""
-
-    def active(self) -> bool: ...
-    def cancel(self) -> None: ...
-
-
-class Clock(Port):
-    """The reactor's time, or a test's."""
-
-    def seconds(self) -> float: ...
-    def callLater(self, delay: float, callable: Callable[..., object], /) -> Timer: ...
 
 
 class _Gone(Exception):

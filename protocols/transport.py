@@ -1,4 +1,4 @@
-"""What the IMAP server uses of Twisted's transports and reactor, as types that mypy can check."""
+"""What the servers use of Twisted's transports and reactor, as types that mypy can check."""
 
 from collections.abc import Callable
 from typing import Protocol
