@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from struct import error
 from typing import Protocol
 
+from certmaild.mailbox.blobs import Blob
 from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.layout_messages import (
     CARD_FIXED,
@@ -65,33 +66,8 @@ class BlobFacts:
         return f"BlobFacts({self.blob_id.hex()}, size={self.size})"
 
 
-class HasBlob(Protocol):
+class HasBlob(Blob, Protocol):
     """What a card takes from a finished blob: `BlobFacts`, or a blob writer's result."""
-
-    @property
-    def cek(self) -> bytes:
-        """32 octets: the content key."""
-        ...
-
-    @property
-    def blob_id(self) -> bytes:
-        """16 octets."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Octets."""
-        ...
-
-    @property
-    def frames(self) -> int:
-        """How many."""
-        ...
-
-    @property
-    def f0_len(self) -> int:
-        """Octets in frame 0."""
-        ...
 
     @property
     def sha256(self) -> bytes:
