@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections.abc import Iterator
 
 from figures import make_message
 
@@ -36,6 +37,20 @@ class Lines:
         count += end + len(mark)
         del self.buffer[: end + len(mark)]
         return count
+
+    def octets(self, count: int) -> Iterator[bytes]:
+        """The next ``count`` octets, piece by piece as they come."""
+        piece = bytes(self.buffer[:count])
+        del self.buffer[:count]
+        while True:
+            if piece:
+                yield piece
+            count -= len(piece)
+            if not count:
+                return
+            piece = self.sock.recv(min(count, 262144))
+            if not piece:
+                raise ConnectionError("the server closed the connection")
 
     def _more(self) -> None:
         piece = self.sock.recv(262144)
@@ -80,12 +95,15 @@ class Smtp:
             raise RuntimeError(line.decode("latin-1").strip())
         return line
 
+    def begin(self, to: bytes) -> None:
+        """MAIL, RCPT and DATA; content is awaited."""
+        self.lines.send(b"MAIL FROM:<bob@sender.example>\r\nRCPT TO:<" + to + b">\r\nDATA\r\n")
+        for _ in range(3):
+            self.reply()
+
     def deliver(self, to: bytes, content: bytes) -> None:
         """One message; returns when its 250 is here. ``content`` is dot-stuffed and ends in CRLF."""
-        self.lines.send(b"MAIL FROM:<bob@sender.example>\r\nRCPT TO:<" + to + b">\r\nDATA\r\n")
-        self.reply()
-        self.reply()
-        self.reply()
+        self.begin(to)
         self.lines.send(content + b".\r\n")
         self.reply()
 
