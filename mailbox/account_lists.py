@@ -11,7 +11,7 @@ from certmaild.mailbox.errors import AccountMissing
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_accounts import Account, CredentialRow, Kind
+from certmaild.mailbox.layout_accounts import Account, CredentialRow, Kind, Option
 from certmaild.mailbox.removal import end_of
 
 EPOCH_DAY = date(1970, 1, 1)
@@ -29,6 +29,10 @@ class AccountView:
     octets_limit: int | None
     messages: int
     messages_limit: int | None
+    sent: str
+    """Who keeps copies of what is sent: ``client`` or ``server``."""
+    retrieve_marks_seen: bool
+    r"""Whether POP3's RETR sets ``\Seen``."""
     created: datetime
     aliases: tuple[str, ...]
     pending: int
@@ -119,6 +123,8 @@ def _view(
         account.octets_limit,
         use.messages,
         account.messages_limit,
+        account.sent_copies.name.lower(),
+        Option.RETRIEVE_MARKS_SEEN in account.options,
         datetime.fromtimestamp(account.created, UTC),
         tuple(alias for alias, target in aliases if target == account.address),
         sum(1 for _ in txn.scan(Table.IN, user_id, end_of(user_id))),

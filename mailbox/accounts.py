@@ -95,15 +95,18 @@ class Accounts:
         role: Role = Role.MEMBER,
         octets_limit: int | None = None,
         messages_limit: int | None = None,
-        sent_copies: SentCopies = SentCopies.CLIENT,
+        sent_copies: SentCopies | None = None,
     ) -> NewAccount:
         """Make an account with its special folders, a recovery code, and a device password unless there is a password.
 
+        Without ``sent_copies`` a guest's copies are the server's and a member's his client's (PROTOCOLS section 7).
         Raises `AddressTaken`, `AddressError` (tag, literal, or a local part above 64 octets), `ValueError` for an
         empty password.
         """
         _check_hosted(address)
         now = self._now()
+        if sent_copies is None:
+            sent_copies = SentCopies.SERVER if role is Role.GUEST else SentCopies.CLIENT
         account = Account(
             State.ACTIVE, role, sent_copies, octets_limit, messages_limit, now, now, address.lookup, address.display
         )
@@ -187,23 +190,25 @@ class Accounts:
 
     async def set_state(self, address: Address, state: State) -> None:
         """Disable or enable. Sessions of a disabled account end within a second. Raises `AccountMissing`."""
-        await self._change(address, lambda account: replace(account, state=state))
+        await self.change(address, lambda account: replace(account, state=state))
 
-    async def set_limits(self, address: Address, octets: int | None, messages: int | None) -> None:
-        """What the account may hold; None is no limit. Raises `AccountMissing`."""
-        await self._change(address, lambda account: replace(account, octets_limit=octets, messages_limit=messages))
+    async def change(self, address: Address, change: Callable[[Account], Account]) -> Account:
+        """Put what ``change`` makes of the account in its place, and give it. Raises `AccountMissing`.
 
-    async def _change(self, address: Address, change: Callable[[Account], Account]) -> None:
+        Servers take it at once, in whatever process: they read limits and settings where they need them.
+        """
         user_id, _ = await self._account(address)
 
-        def work(txn: WriteTxn) -> None:
+        def work(txn: WriteTxn) -> Account:
             account = rows.read_account(txn, self._secrets, user_id)
             if account is None:
                 raise AccountMissing
-            rows.write_account(txn, self._secrets, user_id, change(account))
+            account = change(account)
+            rows.write_account(txn, self._secrets, user_id, account)
             txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+            return account
 
-        await self._engine.write(work)
+        return await self._engine.write(work)
 
     async def remove(self, address: Address) -> int:
         """Remove an account, its aliases and its mail; how many messages it held. Raises `AccountMissing`.

@@ -6,7 +6,7 @@ what the server seals. ``pk``, ``epoch`` and ``ident`` are laid out by `certmail
 """
 
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import STRICT, IntEnum, IntFlag
 from struct import Struct, error
 
 from certmaild.mailbox.errors import Damaged
@@ -43,6 +43,16 @@ class SentCopies(IntEnum):
     SERVER = 2
 
 
+class Option(IntFlag, boundary=STRICT):
+    """What an account may have switched on."""
+
+    RETRIEVE_MARKS_SEEN = 1
+    r"""POP3's RETR sets ``\Seen``."""
+
+
+NO_OPTIONS = Option(0)
+
+
 # addr: look-up form -> account or alias.
 
 _TO_ACCOUNT = 1
@@ -74,6 +84,7 @@ def decode_address(value: bytes) -> UserId | str:
 # acct.
 
 _ACCOUNT = Struct(">BBBBQQIQ")
+_OPTIONS_AT = _ACCOUNT.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +104,13 @@ class Account:
     """The main address in look-up form."""
     display: str
     """The main address as it was given."""
+    options: Option = NO_OPTIONS
 
 
 def encode_account(account: Account) -> bytes:
     """Plaintext of a row in ``acct``."""
     fixed = _ACCOUNT.pack(
-        1,
+        2,
         account.state,
         account.role,
         account.sent_copies,
@@ -107,16 +119,18 @@ def encode_account(account: Account) -> bytes:
         account.last_uid_validity,
         account.created,
     )
-    return fixed + _prefixed(account.address.encode("utf-8")) + _prefixed(account.display.encode("utf-8"))
+    names = _prefixed(account.address.encode("utf-8")) + _prefixed(account.display.encode("utf-8"))
+    return fixed + bytes([account.options]) + names
 
 
 def decode_account(plain: bytes) -> Account:
-    """Inverse of `encode_account`. Raises `Damaged`."""
+    """Inverse of `encode_account`; a row of version 1, which has no options octet, is read too. Raises `Damaged`."""
     try:
         version, state, role, sent, octets, messages, validity, created = _ACCOUNT.unpack_from(plain)
-        address, at = _unprefixed(plain, _ACCOUNT.size)
+        options = plain[_OPTIONS_AT] if version > 1 else 0
+        address, at = _unprefixed(plain, _OPTIONS_AT + (version > 1))
         display, at = _unprefixed(plain, at)
-        if version != 1 or at != len(plain):
+        if version not in (1, 2) or at != len(plain):
             raise Damaged("account row")
         return Account(
             State(state),
@@ -128,8 +142,9 @@ def decode_account(plain: bytes) -> Account:
             created,
             address.decode("utf-8"),
             display.decode("utf-8"),
+            Option(options),
         )
-    except (error, ValueError):
+    except (error, ValueError, IndexError):
         raise Damaged("account row") from None
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from certmaild.mailbox import changing, ownership
 from certmaild.mailbox import folders as table_work
 from certmaild.mailbox.absorb import Absorber
+from certmaild.mailbox.account_rows import read_account
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.changes import Change, ChangeHub, Watch
 from certmaild.mailbox.content import Content, FrameCache, MessageWriter, open_cards, with_facts
@@ -14,6 +15,7 @@ from certmaild.mailbox.folders import INBOX, FolderTable, checked_name, spelled,
 from certmaild.mailbox.identifiers import BoxId, UserId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_accounts import Option
 from certmaild.mailbox.layout_messages import PAGE_ROWS
 from certmaild.mailbox.pages import Shelf, read_head, write_head
 from certmaild.mailbox.reach import Reach
@@ -301,6 +303,12 @@ class OpenMailbox:
         """Octets and messages, used and allowed."""
         reach = self._reach
         return await reach.read(lambda txn: ownership.read_quota(txn, reach.secrets, reach.user_id))
+
+    async def retrieve_marks_seen(self) -> bool:
+        r"""Whether the account wants POP3's RETR to set ``\Seen``, as of now."""
+        reach = self._reach
+        account = await reach.read(lambda txn: read_account(txn, reach.secrets, reach.user_id))
+        return account is not None and Option.RETRIEVE_MARKS_SEEN in account.options
 
     def watch(self, callback: Callable[[Change], None]) -> Watch:
         """Call back (on the reactor's thread) after each commit that touched this user, in any process."""

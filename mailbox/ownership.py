@@ -5,8 +5,8 @@ All of it is server-sealed: it needs no user key, so account removal and expiry 
 
 from dataclasses import replace
 
-from certmaild.keystore.errors import SealBroken
-from certmaild.mailbox.errors import Damaged, OverQuota
+from certmaild.mailbox.account_rows import open_row, read_account
+from certmaild.mailbox.errors import OverQuota
 from certmaild.mailbox.identifiers import BlobId, Mid, UserId
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import (
@@ -22,22 +22,14 @@ from certmaild.mailbox.layout import (
     encode_use,
     own_key,
 )
-from certmaild.mailbox.layout_accounts import decode_account
 from certmaild.mailbox.layout_messages import card_key
 from certmaild.mailbox.values import Quota
-
-
-def _open(secrets: RowSealer, table: Table, key: bytes, value: bytes) -> bytes:
-    try:
-        return secrets.open_row(table, key, value)
-    except SealBroken as broken:
-        raise Damaged(table) from broken
 
 
 def read_use(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> Use:
     """What the user's messages count; nothing yet without a row."""
     value = txn.get(Table.USE, user_id)
-    return Use() if value is None else decode_use(_open(secrets, Table.USE, user_id, value))
+    return Use() if value is None else decode_use(open_row(secrets, Table.USE, user_id, value))
 
 
 def write_use(txn: WriteTxn, secrets: RowSealer, user_id: UserId, use: Use) -> None:
@@ -47,11 +39,8 @@ def write_use(txn: WriteTxn, secrets: RowSealer, user_id: UserId, use: Use) -> N
 
 def read_limits(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> tuple[int | None, int | None]:
     """Octets and messages that the account may hold; None is no limit."""
-    value = txn.get(Table.ACCT, user_id)
-    if value is None:
-        return None, None
-    account = decode_account(_open(secrets, Table.ACCT, user_id, value))
-    return account.octets_limit, account.messages_limit
+    account = read_account(txn, secrets, user_id)
+    return (None, None) if account is None else (account.octets_limit, account.messages_limit)
 
 
 def read_quota(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> Quota:
@@ -99,7 +88,7 @@ def read_own(txn: ReadTxn, secrets: RowSealer, user_id: UserId, mid: Mid) -> Own
     """A message's own row; None when it was retracted, expired or released."""
     key = own_key(user_id, mid)
     value = txn.get(Table.OWN, key)
-    return None if value is None else decode_own(_open(secrets, Table.OWN, key, value))
+    return None if value is None else decode_own(open_row(secrets, Table.OWN, key, value))
 
 
 def add_copy(txn: WriteTxn, secrets: RowSealer, user_id: UserId, mid: Mid) -> None:

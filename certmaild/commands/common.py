@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.identifiers import CredentialId
-from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID
+from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, UNLIMITED
 from certmaild.setup import become_owner, opened, stored_rounds
 
 FAILED, USAGE, TRY_AGAIN = 1, 2, 75
@@ -87,9 +88,34 @@ def address(value: str) -> Address:
 def size(value: str) -> int:
     """Octets on the command line, such as 5GiB."""
     try:
-        return parse_size(int(value) if value.isdecimal() else value)
+        octets = parse_size(int(value) if value.isdecimal() else value)
     except ValueError as wrong:
         raise click.BadParameter(f"{wrong}.") from None
+    if octets >= UNLIMITED:
+        raise click.BadParameter(f"{value!r} is more than any store holds.")
+    return octets
+
+
+def count(value: str) -> int:
+    """A number of messages on the command line, at least 1."""
+    if not (value.isdecimal() and value.isascii() and 0 < int(value) < UNLIMITED):
+        raise click.BadParameter(f"{value!r} is not a number above 0.")
+    return int(value)
+
+
+class NoLimit(Enum):
+    """`none` on the command line, where an absent option means that the limit stays as it is."""
+
+    NONE = "none"
+
+
+def limit_of(number: Callable[[str], int]) -> Callable[[str], int | NoLimit]:
+    """What reads a limit: ``none``, or what ``number`` reads."""
+
+    def limit(value: str) -> int | NoLimit:
+        return NoLimit.NONE if value.lower() == "none" else number(value)
+
+    return limit
 
 
 ADDRESS = address

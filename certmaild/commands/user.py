@@ -1,16 +1,20 @@
 """`certmaild user`: accounts."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 import click
 
 from certmaild.commands.common import (
     ADDRESS,
     SIZE,
+    NoLimit,
     Place,
     confirmed,
+    count,
     hosted,
     json_option,
+    limit_of,
     octets_text,
     pass_place,
     read_secret,
@@ -20,7 +24,7 @@ from certmaild.commands.common import (
 from certmaild.mailbox.account_lists import AccountView, list_accounts, show_account
 from certmaild.mailbox.accounts import NewAccount
 from certmaild.mailbox.addresses import Address
-from certmaild.mailbox.layout_accounts import State
+from certmaild.mailbox.layout_accounts import NO_OPTIONS, Option, SentCopies, State
 
 COLUMNS = {
     "address": "address",
@@ -32,6 +36,11 @@ COLUMNS = {
     "aliases": "aliases",
 }
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+sent_option = click.option(
+    "--sent",
+    type=click.Choice(["client", "server"]),
+    help="Who keeps copies of what is sent: the mail program (default), or the server, as POP3 needs it.",
+)
 stdin_option = click.option("--password-stdin", is_flag=True, help="Take a human password (asked for on a terminal).")
 
 
@@ -68,10 +77,17 @@ def _show_new(made: NewAccount, as_json: bool) -> None:
 @stdin_option
 @click.option("--quota", type=SIZE, help="Octets the account may hold, such as 5GiB.")
 @click.option("--messages", type=click.IntRange(min=1), help="Messages the account may hold.")
+@sent_option
 @json_option
 @pass_place
 def add(
-    place: Place, address: Address, password_stdin: bool, quota: int | None, messages: int | None, as_json: bool
+    place: Place,
+    address: Address,
+    password_stdin: bool,
+    quota: int | None,
+    messages: int | None,
+    sent: str | None,
+    as_json: bool,
 ) -> None:
     """Make an account. Without a password it gets a device password; always a recovery code."""
     hosted(place.config, address)
@@ -79,7 +95,12 @@ def add(
     with place.store() as store:
         made = store.driver.run(
             store.accounts.create(
-                address, password=password, rounds=store.rounds(), octets_limit=quota, messages_limit=messages
+                address,
+                password=password,
+                rounds=store.rounds(),
+                octets_limit=quota,
+                messages_limit=messages,
+                sent_copies=None if sent is None else SentCopies[sent.upper()],
             )
         )
     _show_new(made, as_json)
@@ -103,17 +124,23 @@ def show_user(place: Place, address: Address, as_json: bool) -> None:
     """One account."""
     with place.store() as store:
         view = store.driver.run(show_account(store.engine, store.secrets, address))
+    _show_one(view, as_json)
+
+
+def _show_one(view: AccountView, as_json: bool) -> None:
     row = _row(view)
     if as_json:
         show_json(row)
         return
     for name, value in row.items():
-        click.echo(f"{name + ':':16}{', '.join(value) if isinstance(value, tuple) else _text(value)}")
+        click.echo(f"{name + ':':21}{', '.join(value) if isinstance(value, tuple) else _text(value)}")
 
 
 def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "-" if value is None else str(value)
 
 
@@ -139,16 +166,43 @@ def enable(place: Place, address: Address) -> None:
     _set_state(place, address, State.ACTIVE)
 
 
-@user.command()
+@user.command("set")
 @click.argument("address", type=ADDRESS)
-@click.option("--quota", type=SIZE, help="Octets; no limit without.")
-@click.option("--messages", type=click.IntRange(min=1), help="Messages; no limit without.")
+@sent_option
+@click.option(
+    "--retrieve-marks-seen/--retrieve-marks-nothing",
+    default=None,
+    help="Whether a message that POP3 fetched counts as read for IMAP clients.",
+)
+@click.option("--quota", type=limit_of(SIZE), help="Octets the account may hold, such as 5GiB, or none for no limit.")
+@click.option("--messages", type=limit_of(count), help="Messages the account may hold, or none for no limit.")
+@json_option
 @pass_place
-def limit(place: Place, address: Address, quota: int | None, messages: int | None) -> None:
-    """Set what an account may hold."""
+def set_settings(
+    place: Place,
+    address: Address,
+    sent: str | None,
+    retrieve_marks_seen: bool | None,
+    quota: int | NoLimit | None,
+    messages: int | NoLimit | None,
+    as_json: bool,
+) -> None:
+    """Change the settings that are named; the others stay. The running server takes them at once."""
+    changes: dict[str, Any] = {}
+    if sent is not None:
+        changes["sent_copies"] = SentCopies[sent.upper()]
+    if retrieve_marks_seen is not None:
+        changes["options"] = Option.RETRIEVE_MARKS_SEEN if retrieve_marks_seen else NO_OPTIONS
+    if quota is not None:
+        changes["octets_limit"] = quota if isinstance(quota, int) else None
+    if messages is not None:
+        changes["messages_limit"] = messages if isinstance(messages, int) else None
+    if not changes:
+        raise click.UsageError("Name at least one setting; certmaild user show ADDRESS shows them.")
     with place.store() as store:
-        store.driver.run(store.accounts.set_limits(address, quota, messages))
-    click.echo(f"{address.lookup}: {octets_text(quota)}, {messages or 'any number of'} messages.")
+        store.driver.run(store.accounts.change(address, lambda account: replace(account, **changes)))
+        view = store.driver.run(show_account(store.engine, store.secrets, address))
+    _show_one(view, as_json)
 
 
 @user.command()

@@ -10,8 +10,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from certmaild.keystore.errors import KeysClosed
 from certmaild.mailbox.changes import Change, ChangeKind, Watch
-from certmaild.mailbox.errors import Damaged, MessageGone
+from certmaild.mailbox.errors import Damaged, MailboxError, MessageGone
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.values import COPIED_WITHIN, NO_FINAL_CRLF, FlagOp, Flags, SystemFlag
@@ -393,9 +394,9 @@ class Pop3Server(Protocol):
         mailbox, box_id = self._opened()
         maildrop = self._session.maildrop
         uid = maildrop.uids[index]
-        card = None
+        card, seen = None, True
         async for block in mailbox.entries(box_id, [range(uid, uid + 1)]):
-            card = await mailbox.card(block[0])
+            card, seen = await mailbox.card(block[0]), bool(block.flags[0] & SystemFlag.SEEN)
         if card is None:
             raise MessageGone
         content = mailbox.content(card)
@@ -416,7 +417,17 @@ class Pop3Server(Protocol):
                 log.failure("message could not be sent", session=self._number)
                 self._abort()
             raise _Gone from error
+        if lines is None and not (seen or maildrop.read_only):
+            await self._mark_seen(mailbox, box_id, uid)
         self._session.done()
+
+    async def _mark_seen(self, mailbox: OpenMailbox, box_id: BoxId, uid: int) -> None:
+        r"""Set ``\Seen`` if the account says that RETR does. The message is sent: what fails here ends nothing."""
+        try:
+            if await mailbox.retrieve_marks_seen():
+                await mailbox.store_flags(box_id, [range(uid, uid + 1)], FlagOp.ADD, Flags(SystemFlag.SEEN))
+        except (MailboxError, KeysClosed):
+            log.failure("message could not be marked as seen", session=self._number)
 
     async def _remove(self, indexes: tuple[int, ...]) -> None:
         """QUIT: what was deleted goes now (RFC 1939 section 6)."""

@@ -83,10 +83,49 @@ def test_accounts_from_the_command_line(line: Line) -> None:
     line.run("user", "disable", "alice@example.com")
     assert line.json("user", "show", "alice@example.com")["state"] == "disabled"
     line.run("user", "enable", "alice@example.com")
-    line.run("user", "limit", "alice@example.com")
+    line.run("user", "set", "alice@example.com", "--quota", "none")
     assert line.json("user", "show", "alice@example.com")["octets_limit"] is None
     line.run("user", "remove", "alice@example.com")
     assert line.json("user", "list") == []
+
+
+def test_settings_change_one_by_one_and_are_shown(line: Line) -> None:
+    line.run("user", "add", "alice@example.com", "--quota", "5MiB")
+    line.run("user", "add", "app@example.com", "--sent", "server")
+    settings = ("sent", "retrieve_marks_seen", "octets_limit", "messages_limit")
+
+    def shown(name: str) -> list[Any]:
+        view = line.json("user", "show", f"{name}@example.com")
+        return [view[setting] for setting in settings]
+
+    assert shown("alice") == ["client", False, 5 * 2**20, None]
+    assert shown("app") == ["server", False, None, None]
+    assert line.json("user", "set", "alice@example.com", "--sent", "server")["sent"] == "server"
+    assert shown("alice") == ["server", False, 5 * 2**20, None]
+    line.run("user", "set", "alice@example.com", "--retrieve-marks-seen", "--messages", "7", "--quota", "1GiB")
+    assert shown("alice") == ["server", True, 2**30, 7]
+    text = line.run("user", "set", "alice@example.com", "--retrieve-marks-nothing", "--messages", "NONE").stdout
+    assert "retrieve_marks_seen: no" in text
+    assert shown("alice") == ["server", False, 2**30, None]
+    line.run("user", "disable", "alice@example.com")
+    line.run("user", "set", "alice@example.com", "--sent", "client", "--quota", "none")
+    assert line.json("user", "show", "alice@example.com")["state"] == "disabled"
+    assert shown("alice") == ["client", False, None, None]
+
+
+def test_settings_that_make_no_sense_are_refused(line: Line) -> None:
+    line.run("user", "add", "alice@example.com")
+    before = line.json("user", "show", "alice@example.com")
+    for words in (
+        (),
+        ("--sent", "nobody"),
+        ("--messages", "0"),
+        ("--messages", "many"),
+        ("--quota", "99999999999GiB"),
+    ):
+        line.run("user", "set", "alice@example.com", *words, status=2)
+    line.run("user", "set", "bob@example.com", "--sent", "server", status=1)
+    assert line.json("user", "show", "alice@example.com") == before
 
 
 def test_refusals_are_one_sentence(line: Line) -> None:

@@ -1,6 +1,7 @@
 """Accounts on both engines: made, changed, looked up, started over and removed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,8 @@ def test_disabling_is_announced_and_seen_at_rcpt(engine: Engine, secrets: Server
     assert facts is not None
     assert not facts.is_active
     run(accounts.set_state(ALICE, State.ACTIVE))
-    run(accounts.set_limits(ALICE, 5, None))
+    changed = run(accounts.change(ALICE, lambda account: replace(account, octets_limit=5)))
+    assert changed.octets_limit == 5
     assert run(show_account(engine, secrets, ALICE)).octets_limit == 5
     with pytest.raises(AccountMissing):
         run(accounts.set_state(canonical("bob@example.com"), State.DISABLED))
