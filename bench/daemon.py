@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU, user and system, that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_command(*words: str, stdin: str = "", timeout_s: float = 120) -> str:
@@ -110,6 +117,31 @@ class Daemon:
         made = json.loads(self.command(*words, stdin=password + "\n" if password else ""))
         return Account(address, password or made["device_password"], made["recovery_code"])
 
+    def add_users(self, names: list[str]) -> list[Account]:
+        """Make many accounts with device passwords, by the same command in one process: starting it is the cost."""
+        script = (
+            "import sys; from certmaild.commands.main import run\n"
+            "for line in sys.stdin:\n"
+            " if run(['--config', sys.argv[1], 'user', 'add', line.strip(), '--json']): sys.exit(1)"
+        )
+        addresses = [f"{name}@{self.domain}" for name in names]
+        words = [sys.executable, "-c", script, str(self.config)]
+        done = subprocess.run(words, input="\n".join(addresses), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        made, at = [], 0
+        for address in addresses:
+            one, at = json.JSONDecoder().raw_decode(done.stdout, at)
+            at += 1
+            made.append(Account(address, one["device_password"], one["recovery_code"]))
+        return made
+
+    def resume(self) -> "Daemon":
+        """Take the ports from a configuration that `set_up` wrote before."""
+        self.ports = tomllib.loads(self.config.read_text())["listen"]
+        del self.ports["address"]
+        return self
+
     def start(self) -> "Daemon":
         """Start `twistd` and wait until every listener answers."""
         with self.log.open("ab") as log:
@@ -161,8 +193,7 @@ class Daemon:
 
     def cpu_s(self) -> float:
         """Seconds of CPU, user and system, that the daemon has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_of(self.pid)
 
     def anonymous_kib(self) -> int:
         """RssAnon: LMDB's map, which the kernel can drop at any time, is not in it."""
