@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import time
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,14 +72,18 @@ class Daemon:
     def set_up(self) -> "Daemon":
         """Write the configuration and run `certmaild init`."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.configure()
+        run_command("--config", str(self.config), "init", "--hostname", "localhost", "--domain", self.domain)
+        return self
+
+    def configure(self) -> None:
+        """Write the configuration, on ports that are free now."""
         self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
         listeners = "\n".join(f"{name} = {port}" for name, port in self.ports.items())
         self.config.write_text(
             f'hostname = "localhost"\ndomains = ["{self.domain}"]\ndata = "{self.data}"\n{self.settings}\n'
             f'[listen]\naddress = ["127.0.0.1"]\n{listeners}\n{self.tables}\n'
         )
-        run_command("--config", str(self.config), "init", "--hostname", "localhost", "--domain", self.domain)
-        return self
 
     @property
     def config(self) -> Path:
@@ -135,12 +138,6 @@ class Daemon:
             at += 1
             made.append(Account(address, one["device_password"], one["recovery_code"]))
         return made
-
-    def resume(self) -> "Daemon":
-        """Take the ports from a configuration that `set_up` wrote before."""
-        self.ports = tomllib.loads(self.config.read_text())["listen"]
-        del self.ports["address"]
-        return self
 
     def start(self) -> "Daemon":
         """Start `twistd` and wait until every listener answers."""

@@ -34,7 +34,7 @@ def prepare(folder: Path, accounts: int, messages: int) -> tuple[Daemon, list[Ac
     daemon = Daemon(folder)
     known = folder / f"accounts-{accounts}-{messages}.json"
     if known.exists():
-        daemon.resume()
+        daemon.configure()
         return daemon, [Account(*one) for one in json.loads(known.read_text())]
     daemon.set_up()
     made = daemon.add_users([f"idle{number}" for number in range(accounts)])
