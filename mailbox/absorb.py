@@ -27,7 +27,8 @@ from certmaild.mailbox.layout_messages import FolderRows, UserHead, card_key
 from certmaild.mailbox.messages import PreparedMessage, entries_of, expunge_mids
 from certmaild.mailbox.pages import FolderEditor
 from certmaild.mailbox.reach import Reach
-from certmaild.mailbox.values import NO_FINAL_CRLF, SYSTEM_FLAGS
+from certmaild.mailbox.sent_copies import message_id_of, without_client_copies
+from certmaild.mailbox.values import NO_FINAL_CRLF, SERVER_COPY, SYSTEM_FLAGS, SpecialUse
 
 log = Logger()
 
@@ -57,6 +58,8 @@ class Batch:
     rows: list[bytes] = field(default_factory=list)
     messages: list[tuple[int, PreparedMessage]] = field(default_factory=list)
     """Target special use (0: INBOX) and message."""
+    sent_ids: dict[Mid, bytes | None] = field(default_factory=dict)
+    """Message-IDs (`sent_copies.message_id`) of the server's own copies of what was sent."""
     retracted: list[Mid] = field(default_factory=list)
 
 
@@ -79,7 +82,7 @@ def open_batch(txn: ReadTxn, reach: Reach, limit: int) -> Batch | None:
             raise Damaged("chain of arrivals")
         seq, chain = number, dtag
         batch.rows.append(key)
-        _open_row(reach, row, batch)
+        _open_row(txn, reach, row, batch)
         if len(batch.rows) == limit:
             break
     if not batch.rows:
@@ -88,7 +91,7 @@ def open_batch(txn: ReadTxn, reach: Reach, limit: int) -> Batch | None:
     return batch
 
 
-def _open_row(reach: Reach, row: InRow, batch: Batch) -> None:
+def _open_row(txn: ReadTxn, reach: Reach, row: InRow, batch: Batch) -> None:
     """Add what a row says: a message, an order, or nothing (a removed message)."""
     if row.order_mid is not None:
         batch.retracted.append(Mid(row.order_mid))
@@ -103,6 +106,9 @@ def _open_row(reach: Reach, row: InRow, batch: Batch) -> None:
     card = Card(mid, plain)
     mk = os.urandom(32)
     flags = card.flags & (SYSTEM_FLAGS | NO_FINAL_CRLF)
+    if card.special_use == SpecialUse.SENT:
+        flags |= SERVER_COPY
+        batch.sent_ids[mid] = message_id_of(txn, card)
     message = PreparedMessage(
         mid,
         mk,
@@ -126,8 +132,13 @@ def write_batch(txn: WriteTxn, reach: Reach, batch: Batch, now: int) -> bool:
     by_folder: defaultdict[BoxId, list[PreparedMessage]] = defaultdict(list)
     for special_use, message in batch.messages:
         by_folder[target_of(table, special_use)].append(message)
-        txn.put(Table.CARD, card_key(shelf.user_id, message.mid), message.sealed_card)
     for box_id, messages in by_folder.items():
+        if batch.sent_ids:
+            messages = _without_client_copies(txn, reach, box_id, messages, batch.sent_ids, now)
+            if not messages:
+                continue
+        for message in messages:
+            txn.put(Table.CARD, card_key(shelf.user_id, message.mid), message.sealed_card)
         editor = FolderEditor(txn, shelf, box_id)
         editor.add(entries_of(messages, now))
         editor.save()
@@ -139,6 +150,17 @@ def write_batch(txn: WriteTxn, reach: Reach, batch: Batch, now: int) -> bool:
         boxes = [BoxId(row.box_id) for row in table.folders]
         expunge_mids(txn, shelf, reach.secrets, boxes, frozenset(batch.retracted), now=now)
     return True
+
+
+def _without_client_copies(
+    txn: WriteTxn, reach: Reach, box_id: BoxId, messages: list[PreparedMessage], ids: dict[Mid, bytes | None], now: int
+) -> list[PreparedMessage]:
+    """The messages less the server's copies of what a client has filed itself, in the same order."""
+    copies = [(message, ids[message.mid]) for message in messages if message.mid in ids]
+    if not copies:
+        return messages
+    kept = {message.mid for message in without_client_copies(txn, reach.shelf, reach.secrets, box_id, copies, now)}
+    return [message for message in messages if message.mid not in ids or message.mid in kept]
 
 
 def target_of(table: FolderRows, special_use: int) -> BoxId:

@@ -337,10 +337,19 @@ async def read_frames(engine: Engine, blob: Blob, first: int = 0) -> AsyncIterat
 
 async def read_facts(engine: Engine, blob: Blob, octets: int) -> bytes:
     """The large parts of a blob's cards, whose length the card says. Raises `MessageGone`, `Damaged`."""
-    if not 0 < octets <= _MAX_FACTS_OCTETS:
-        raise Damaged("facts frame length")
     key = frame_key(blob.blob_id, FACTS_FRAME)
     value = await engine.read(lambda txn: txn.get(Table.BLOB, key))
+    return _open_facts(blob, octets, value)
+
+
+def find_facts(txn: ReadTxn, blob: Blob, octets: int) -> bytes:
+    """`read_facts` inside a transaction."""
+    return _open_facts(blob, octets, txn.get(Table.BLOB, frame_key(blob.blob_id, FACTS_FRAME)))
+
+
+def _open_facts(blob: Blob, octets: int, value: bytes | None) -> bytes:
+    if not 0 < octets <= _MAX_FACTS_OCTETS:
+        raise Damaged("facts frame length")
     if value is None:
         raise MessageGone
     return open_sealed(blob, FACTS_FRAME, False, octets, value)

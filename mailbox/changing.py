@@ -16,6 +16,7 @@ from certmaild.mailbox.messages import FlagChange, Moved, PreparedMessage
 from certmaild.mailbox.pages import joined, pages_with, read_head
 from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.reading import INLINE_MESSAGES
+from certmaild.mailbox.sent_copies import expunge_server_copies, message_id
 from certmaild.mailbox.uidsets import ALL_UIDS, normalise, overlaps, ranges_of, subtract_block
 from certmaild.mailbox.values import (
     NO_FINAL_CRLF,
@@ -73,17 +74,24 @@ async def _keywords(
     return keywords, bits
 
 
-async def append(reach: Reach, known: tuple[str, ...], box_id: BoxId, messages: Sequence[NewMessage]) -> AppendResult:
-    """See `OpenMailbox.append`. ``known``: the keywords so far."""
+async def append(
+    reach: Reach, known: tuple[str, ...], box_id: BoxId, messages: Sequence[NewMessage], *, is_sent: bool
+) -> AppendResult:
+    """See `OpenMailbox.append`. ``known``: the keywords so far; ``is_sent``: the folder is Sent."""
     now = reach.now()
     names = frozenset().union(*(message.flags.keywords for message in messages))
     keywords, _ = await _keywords(reach, known, names, add=True)
     make = reach.read if len(messages) <= PREPARED_INLINE else reach.scan
     prepared = await make(lambda _: [_prepare(reach, message, keywords, now) for message in messages])
 
+    found = [message_id(message.scan.references) for message in messages] if is_sent else []
+    ids = {own for own in found if own is not None}
+
     def work(txn: WriteTxn) -> tuple[int, range]:
         for _, blob in prepared:
             blob.write(txn)
+        if ids:
+            expunge_server_copies(txn, reach.shelf, reach.secrets, box_id, ids, now)
         return slices.add_messages(txn, reach.shelf, reach.secrets, box_id, [new for new, _ in prepared], now)
 
     uid_validity, uids = await reach.write(work, grows=True)

@@ -16,7 +16,7 @@ from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_messages import card_key
 from certmaild.mailbox.pages import FolderEditor, Page, Shelf, all_pages, chosen, joined, picked
 from certmaild.mailbox.uidsets import overlaps, ranges_of, subtract_block
-from certmaild.mailbox.values import COPIED_WITHIN, SYSTEM_FLAGS, EntryBlock, FlagOp, SystemFlag
+from certmaild.mailbox.values import COPIED_WITHIN, SERVER_COPY, SYSTEM_FLAGS, EntryBlock, FlagOp, SystemFlag
 
 SLICE_PAGES = 64
 
@@ -188,7 +188,7 @@ def _add_copied(target: FolderEditor, block: EntryBlock, *, within: bool, now: i
         block.uids,
         block.mids,
         block.mks,
-        array("H", [flags & ~COPIED_WITHIN | mark for flags in block.flags]),
+        array("H", [flags & ~(COPIED_WITHIN | SERVER_COPY) | mark for flags in block.flags]),
         block.keywords,
         block.modseqs,
         block.internal_dates,

@@ -276,9 +276,14 @@ class OpenMailbox:
         return await changing.store_flags(self._reach, known, box_id, uids, op, flags, unchanged_since)
 
     async def append(self, box_id: BoxId, messages: Sequence[NewMessage]) -> AppendResult:
-        """Add messages, all or none (RFC 3502). Raises `FolderMissing`, `OverQuota`, `LimitReached`."""
-        known = (await self.folders()).keywords
-        return await changing.append(self._reach, known, box_id, messages)
+        """Add messages, all or none (RFC 3502). Raises `FolderMissing`, `OverQuota`, `LimitReached`.
+
+        In Sent they take the place of the server's own copies (`certmaild.mailbox.sent_copies`).
+        """
+        table = await self.folders()
+        sent = table.by_special_use(SpecialUse.SENT)
+        is_sent = sent is not None and sent.box_id == box_id
+        return await changing.append(self._reach, table.keywords, box_id, messages, is_sent=is_sent)
 
     async def copy(self, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
         """Copy by reference, all or none. Raises `FolderMissing`, `OverQuota`."""

@@ -218,6 +218,13 @@ def _after(prefix: bytes) -> bytes:
     return prefix + b"\xff\xff\xff\xff\xff"
 
 
+def pages_back(txn: ReadTxn, shelf: Shelf, box_id: bytes) -> Iterator[Page]:
+    """A folder's pages, the one with the highest UIDs first."""
+    prefix = shelf.user_id + box_id
+    for key, value in txn.scan(Table.PAGE, prefix, _after(prefix), reverse=True):
+        yield open_page(shelf, box_id, key, value)
+
+
 def page_below(txn: ReadTxn, shelf: Shelf, box_id: bytes, uid: int) -> Page | None:
     """The page that holds ``uid`` if any does: the last one that begins at or below it."""
     prefix = shelf.user_id + box_id

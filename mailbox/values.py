@@ -28,6 +28,8 @@ class SystemFlag(IntFlag):
 
 SYSTEM_FLAGS = 31
 """All bits of `SystemFlag`; the higher bits of an entry's flags are the store's own."""
+SERVER_COPY = 0x2000
+"""The server's own copy of what was sent, where it filed it; a client's own one takes its place."""
 NO_FINAL_CRLF = 0x4000
 """The message does not end in CRLF (POP3 adds one for the dot)."""
 COPIED_WITHIN = 0x8000
@@ -91,7 +93,7 @@ class Entry(NamedTuple):
     mid: bytes
     mk: bytes
     flags: int
-    """`SystemFlag` bits, `NO_FINAL_CRLF`, `COPIED_WITHIN`."""
+    """`SystemFlag` bits, `SERVER_COPY`, `NO_FINAL_CRLF`, `COPIED_WITHIN`."""
     keywords: int
     """Bit n is ``FolderTable.keywords[n]``."""
     modseq: int

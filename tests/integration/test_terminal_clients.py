@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from clients_support import read_all, run
+import pytest
+from clients_support import log_in, read_all, run
 from daemon import Account, Daemon
 
 Find = Callable[[str], str]
@@ -45,8 +46,8 @@ def test_s_nail_sends_and_reads(daemon: Daemon, account: Account, program: Find,
     assert "by s-nail" in text
 
 
-def test_mutt_sends_and_keeps_a_copy_by_imap(daemon: Daemon, account: Account, program: Find, tmp_path: Path) -> None:
-    rc = tmp_path / "muttrc"
+def write_muttrc(rc: Path, daemon: Daemon, account: Account) -> Path:
+    """A mutt that reads by IMAP, sends by SMTP and files what it sent by IMAP, certificates verified."""
     user = account.address.replace("@", "%40")
     rc.write_text(
         f'set ssl_ca_certificates_file="{daemon.ca_file}"\nset ssl_force_tls=yes\n'
@@ -55,6 +56,11 @@ def test_mutt_sends_and_keeps_a_copy_by_imap(daemon: Daemon, account: Account, p
         f'set from="{account.address}"\nset copy=yes\nset confirmcreate=no\nset confirmappend=no\n'
         f'set record="imaps://localhost:{daemon.ports["imaps"]}/Sent"\n'
     )
+    return rc
+
+
+def test_mutt_sends_and_keeps_a_copy_by_imap(daemon: Daemon, account: Account, program: Find, tmp_path: Path) -> None:
+    rc = write_muttrc(tmp_path / "muttrc", daemon, account)
     run(
         *(program("mutt"), "-F", str(rc), "-s", "by mutt", "--", account.address),
         home=tmp_path,
@@ -65,3 +71,20 @@ def test_mutt_sends_and_keeps_a_copy_by_imap(daemon: Daemon, account: Account, p
     assert b"Subject: by mutt" in content
     (copy,) = read_all(daemon, account, "Sent")
     assert b"Subject: by mutt" in copy
+
+
+@pytest.mark.parametrize("first", ["yes", "no"], ids=["filed before it is sent", "filed after it was sent"])
+def test_mutt_and_the_server_keep_one_copy_together(
+    daemon: Daemon, account: Account, program: Find, tmp_path: Path, first: str
+) -> None:
+    daemon.command("user", "set", account.address, "--sent", "server")
+    rc = write_muttrc(tmp_path / "muttrc", daemon, account)
+    words = (program("mutt"), "-F", str(rc), "-e", f"set fcc_before_send={first}", "-s", "once")
+    run(*words, "--", account.address, home=tmp_path, stdin=b"body\n", timeout_s=30)
+    assert len(read_all(daemon, account)) == 1
+    (copy,) = read_all(daemon, account, "Sent")
+    assert b"Subject: once" in copy
+    with log_in(daemon, account) as imap:
+        status, answer = imap.status("Sent", "(MESSAGES UIDNEXT)")
+    # Two UIDs were given only where the server's copy was there first.
+    assert (status, answer[0].split()[-1]) == ("OK", b"2)" if first == "yes" else b"3)")

@@ -12,7 +12,7 @@ from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import Mid
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.pool import MailboxPool
-from certmaild.mailbox.values import SpecialUse, SystemFlag
+from certmaild.mailbox.values import SERVER_COPY, SpecialUse, SystemFlag
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_what_waited_is_absorbed_in_order_of_arrival(house: House) -> None:
 def test_arrivals_go_where_their_card_says(house: House) -> None:
     house.deliver(mail(), special_use=SpecialUse.SENT, flags=SystemFlag.SEEN)
     (entry,) = house.entries("Sent")
-    assert entry.flags == SystemFlag.SEEN and house.entries() == []
+    assert entry.flags == SystemFlag.SEEN | SERVER_COPY and house.entries() == []
     run(house.mailbox.rename_folder("Sent", "Gesendet"))
     house.deliver(mail(), special_use=SpecialUse.SENT)
     assert len(house.entries("Gesendet")) == 2
