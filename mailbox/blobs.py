@@ -313,6 +313,14 @@ def frame_octets(blob: Blob, frame: int) -> int:
     return blob.size - blob.f0_len - (frame - 1) * FRAME_OCTETS
 
 
+def find_frame(txn: ReadTxn, blob: Blob, frame: int) -> bytes | None:
+    """The content of one frame; None when it was removed. Raises `Damaged` when it is not the one the card means."""
+    value = txn.get(Table.BLOB, frame_key(blob.blob_id, frame))
+    if value is None:
+        return None
+    return open_sealed(blob, frame, frame == blob.frames - 1, frame_octets(blob, frame), value)
+
+
 async def read_frame(engine: Engine, blob: Blob, frame: int) -> bytes:
     """The content of one frame, in a transaction of its own.
 

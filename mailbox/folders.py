@@ -222,8 +222,8 @@ def delete(txn: WriteTxn, shelf: Shelf, name: str) -> None:
     write_rows(txn, shelf, replace(rows, folders=tuple(other for other in rows.folders if other is not row)))
     prefix = shelf.user_id + row.box_id
     txn.delete(Table.HEAD, prefix)
-    for table in (Table.GONE, Table.PAGE):
-        for key in [key for key, _ in txn.scan(table, prefix, prefix + b"\xff" * 9)]:
+    for table in (Table.GONE, Table.PAGE, Table.READY):
+        for key in [key for key, _ in txn.scan(table, prefix, prefix + b"\xff" * 13)]:
             txn.delete(table, key)
     txn.announce(Change(ChangeKind.FOLDER, shelf.user_id, BoxId(row.box_id)))
 

@@ -1,8 +1,8 @@
 """Every byte in the store: tables, keys and values. docs/storage.md says the same in words.
 
 This module holds the tables and the half that delivery writes: blobs, arrivals, accounting, the ring. The accounts'
-half is `certmaild.mailbox.layout_accounts`, the open mailbox's `certmaild.mailbox.layout_messages`. Integers are
-big-endian, so that keys sort as numbers do.
+half is `certmaild.mailbox.layout_accounts`, the open mailbox's `certmaild.mailbox.layout_messages` and `layout_ready`.
+Integers are big-endian, so that keys sort as numbers do.
 """
 
 from collections.abc import Iterable
@@ -46,6 +46,7 @@ class Table(StrEnum):
     STAGE = "stage"
     DEAD = "dead"
     TEXT = "text"
+    READY = "ready"
     RING = "ring"
 
 

@@ -35,6 +35,7 @@ class Record(IntEnum):
     HEAD = 0x22
     PAGE = 0x23
     GONE = 0x24
+    READY = 0x25
 
 
 # Keys. The user comes first, so that all rows of one user are one range of each table.

@@ -9,7 +9,7 @@ from certmaild.mailbox.absorb import Absorber
 from certmaild.mailbox.account_rows import read_account
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.changes import Change, ChangeHub, Watch
-from certmaild.mailbox.content import Content, FrameCache, MessageWriter, open_cards, with_facts
+from certmaild.mailbox.content import Content, FrameCache, MessageWriter, open_cards, read_headers, with_facts
 from certmaild.mailbox.errors import FolderExists, FolderMissing
 from certmaild.mailbox.folders import INBOX, FolderTable, checked_name, spelled, table_of
 from certmaild.mailbox.identifiers import BoxId, UserId
@@ -20,6 +20,7 @@ from certmaild.mailbox.layout_messages import PAGE_ROWS
 from certmaild.mailbox.pages import Shelf, read_head, write_head
 from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.reading import INLINE_MESSAGES, read_blocks, read_difference, read_listing, read_vanished
+from certmaild.mailbox.ready import ReadyRows
 from certmaild.mailbox.search import SearchKey, SearchResult
 from certmaild.mailbox.searching import search
 from certmaild.mailbox.uidsets import ALL_UIDS, normalise, subtract_block
@@ -257,6 +258,17 @@ class OpenMailbox:
             if card is not None and card.frame_octets:
                 found[n] = await with_facts(engine, card)
         return found
+
+    async def headers(self, cards: Sequence[Card], limit: int) -> list[bytes | None]:
+        """Headers with their blank lines, at most ``limit`` octets of each; None for a message that is gone.
+
+        Of the first of ``cards``, one at least, as many as take some 2 ms to open.
+        """
+        return await self._reach.read(lambda txn: read_headers(txn, cards, limit))
+
+    def ready_rows(self, box_id: BoxId, kinds: Sequence[bytes]) -> ReadyRows:
+        """Values of these kinds that were kept, ready to send, for many messages together."""
+        return ReadyRows(self._reach, box_id, kinds)
 
     def content(self, card: Card) -> Content:
         """The message's octets (``BODY[]``), trace prefix included."""

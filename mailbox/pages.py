@@ -404,6 +404,7 @@ class FolderEditor:
         """Take the entries at these indexes out of a page; the removed entries. Log them with `log_gone`."""
         going = picked(page.block, at)
         self._count(going, -1)
+        self._drop_ready(page.first_uid)
         out = set(at)
         staying = [n for n in range(len(page.uids)) if n not in out]
         if staying:
@@ -412,6 +413,12 @@ class FolderEditor:
             self.txn.delete(Table.PAGE, page_key(self.shelf.user_id, self.box_id, page.first_uid))
             self.changed = True
         return going
+
+    def _drop_ready(self, first_uid: int) -> None:
+        """Forget the ready values of a page: they hold facts of messages that leave it."""
+        prefix = page_key(self.shelf.user_id, self.box_id, first_uid)
+        for key in [key for key, _ in self.txn.scan(Table.READY, prefix, prefix + b"\xff" * 9)]:
+            self.txn.delete(Table.READY, key)
 
     def log_gone(self, runs: Sequence[range]) -> None:
         """Remember which UIDs this mod-sequence removed."""

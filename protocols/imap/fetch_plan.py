@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from certmaild.mailbox.cards import Card, part_at
-from certmaild.mailbox.mime_structure import for_rev1, strip_extensions
+from certmaild.mailbox.mime_structure import for_rev1
 from certmaild.mailbox.values import EntryBlock
 from certmaild.protocols.imap.errors import No
 from certmaild.protocols.imap.grammar.datetimes import format_date_time
-from certmaild.protocols.imap.grammar.fetch_items import BinarySize, BodyOctets, Fact, FetchProgram
+from certmaild.protocols.imap.grammar.fetch_items import BinarySize, BodyOctets, Fact, FetchItem, FetchProgram
+from certmaild.protocols.imap.ready_items import ready_item
 
 IDENTITY = frozenset((b"7BIT", b"8BIT", b"BINARY"))
 KNOWN_ENCODINGS = IDENTITY | {b"BASE64", b"QUOTED-PRINTABLE"}
@@ -16,12 +17,14 @@ KNOWN_ENCODINGS = IDENTITY | {b"BASE64", b"QUOTED-PRINTABLE"}
 
 @dataclass(slots=True)
 class Slice:
-    """Some messages with what was read of them. ``flags`` and ``cards`` are empty unless the plan needs them."""
+    """Some messages with what was read of them; of what the plan does not need the lists are empty."""
 
     numbers: Sequence[int]
     block: EntryBlock
     flags: list[bytes]
     cards: list[Card]
+    values: Sequence[Sequence[bytes]]
+    """For each item of `Plan.ready` one a message."""
 
 
 Column = Callable[[Slice], Sequence[object]]
@@ -37,17 +40,29 @@ class Plan:
             items.insert(0, Fact.UID)
         if program.changed_since is not None and Fact.MODSEQ not in items:
             items.append(Fact.MODSEQ)
-        self.bodies = tuple(item for item in items if isinstance(item, BodyOctets))
+        found = [ready for item in items if (ready := ready_item(item)) is not None]
+        kept = [ready.item for ready in found]
+        rest = [item for item in items if isinstance(item, BodyOctets | BinarySize) and item not in kept]
+        if rest:
+            # Cards are opened in any case; header fields are read with the other bodies.
+            found = [ready for ready in found if not ready.needs_header]
+        self.ready = tuple(found)
+        self.all_ready = bool(found) and not rest
+        """Cards are needed only for messages whose values are not kept."""
+        self.bodies = tuple(item for item in items if isinstance(item, BodyOctets)) if rest else ()
         self.sets_seen = any(not item.peek for item in self.bodies)
         self.tells_flags = Fact.FLAGS in items
         self.tells_modseq = Fact.MODSEQ in items
-        facts = [item for item in items if not isinstance(item, BodyOctets)]
-        self.needs_cards = bool(self.bodies) or any(
-            isinstance(item, BinarySize) or item in (Fact.ENVELOPE, Fact.BODY, Fact.BODYSTRUCTURE) for item in facts
-        )
-        names = [item.name + b" %d" if isinstance(item, BinarySize) else _TEMPLATES[item] for item in facts]
-        self._template = b"* %d FETCH (" + b" ".join(names) + (b"" if self.bodies else b")\r\n")
-        self._columns: list[Column] = [_numbers, *(_column(item, utf8=utf8) for item in facts)]
+        self.needs_cards = bool(found or rest)
+        facts = [item for item in items if item not in self.bodies]
+        self._template = b"* %d FETCH (" + b" ".join(map(_template, facts)) + (b"" if self.bodies else b")\r\n")
+        places = {ready.item: place for place, ready in enumerate(found)}
+        self._columns: list[Column] = [_numbers]
+        for item in facts:
+            if item in places:
+                self._columns += _ready_columns(item, places[item], utf8=utf8)
+            else:
+                self._columns.append(_column(item))
 
     def lines(self, part: Slice) -> list[bytes]:
         """The responses; with bodies their beginnings, up to where the first body item stands."""
@@ -72,18 +87,28 @@ def _numbers(part: Slice) -> Sequence[int]:
     return part.numbers
 
 
-def _column(item: Fact | BinarySize, *, utf8: bool) -> Column:
+def _template(item: FetchItem) -> bytes:
+    if isinstance(item, Fact):
+        return _TEMPLATES[item]
+    # A field's name may hold the sign that templates are made with.
+    return item.name.replace(b"%", b"%%") + (b" %d" if isinstance(item, BinarySize) else b" {%d}\r\n%b")
+
+
+def _column(item: FetchItem) -> Column:
     if isinstance(item, BinarySize):
-        path, name = item.path, item.name.replace(b"%", b"%%")
-        assert name == item.name
+        path = item.path
         return lambda part: [binary_size(card, path) for card in part.cards]
-    if item is Fact.ENVELOPE:
-        return _utf8_envelopes if utf8 else _envelopes
-    if item is Fact.BODYSTRUCTURE:
-        return lambda part: [card.structure if utf8 else for_rev1(card.structure) for card in part.cards]
-    if item is Fact.BODY:
-        return lambda part: [_body(card, utf8=utf8) for card in part.cards]
+    assert isinstance(item, Fact)
     return _ENTRY_COLUMNS[item]
+
+
+def _ready_columns(item: FetchItem, place: int, *, utf8: bool) -> tuple[Column, ...]:
+    """Header fields are a literal: its length and its octets."""
+    if isinstance(item, BodyOctets):
+        return (lambda part: list(map(len, part.values[place]))), (lambda part: part.values[place])
+    if utf8:
+        return (lambda part: part.values[place],)
+    return (lambda part: list(map(for_rev1, part.values[place])),)
 
 
 _ENTRY_COLUMNS: dict[Fact, Column] = {
@@ -93,19 +118,6 @@ _ENTRY_COLUMNS: dict[Fact, Column] = {
     Fact.SIZE: lambda part: part.block.sizes,
     Fact.MODSEQ: lambda part: part.block.modseqs,
 }
-
-
-def _utf8_envelopes(part: Slice) -> list[bytes]:
-    return [card.envelope for card in part.cards]
-
-
-def _envelopes(part: Slice) -> list[bytes]:
-    return [for_rev1(card.envelope) for card in part.cards]
-
-
-def _body(card: Card, *, utf8: bool) -> bytes:
-    body = strip_extensions(card.structure)
-    return body if utf8 else for_rev1(body)
 
 
 def binary_size(card: Card, path: tuple[int, ...]) -> int:

@@ -1,6 +1,7 @@
 """FETCH and UID FETCH (RFC 9051 section 6.4.5, RFC 3516, RFC 7162)."""
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import replace
 
 from certmaild.mailbox.cards import Card
@@ -12,11 +13,15 @@ from certmaild.protocols.imap.errors import No
 from certmaild.protocols.imap.fetch_plan import Plan, Slice
 from certmaild.protocols.imap.grammar.fetch_items import Fact, FetchProgram, parse_fetch
 from certmaild.protocols.imap.grammar.tokens import Cursor
+from certmaild.protocols.imap.sections import HEADER_LIMIT
 from certmaild.protocols.imap.sets import choose, numbers_of
 from certmaild.protocols.imap.wire import GONE_TEXT, FlagTexts, learn_keywords, pick, update_keywords
 
 CARDS_AT_ONCE = 64
 """Messages whose cards are opened and written between two looks at the reactor (about 1 ms)."""
+
+HEADERS_AT_ONCE = 32
+"""Messages of which cards and headers are opened together."""
 
 
 async def run(context: Context, command: Command) -> None:
@@ -35,6 +40,7 @@ async def run(context: Context, command: Command) -> None:
     fetch = Fetch(context, program, by_uid=command.by_uid)
     async for block in context.mailbox.entries(view.box_id, chosen.uids, changed_since=program.changed_since):
         await fetch.tell(block)
+    await fetch.finish()
     gone = program.changed_since is None and fetch.told < chosen.count
     if gone and not command.by_uid:
         await context.sync(expunge=False)
@@ -55,13 +61,54 @@ class Fetch:
         self._sets_seen = self._plan.sets_seen and not self._view.read_only
         self._bodies = BodyWriter(context, self._plan.bodies)
         self._separate = self._plan.needs_cards
+        self._items = self._plan.ready
+        self._rows = context.mailbox.ready_rows(self._view.box_id, [item.kind for item in self._items])
 
     async def tell(self, block: EntryBlock) -> None:
-        """Answer for the messages of a block, in slices that leave the reactor its turns."""
+        """Answer for the messages of a block (of one page), in slices that leave the reactor its turns."""
+        if self._plan.all_ready:
+            await self._tell_ready(block)
+            return
         step = CARDS_AT_ONCE if self._plan.needs_cards else len(block)
         for at in range(0, len(block), step):
             await self._tell_slice(block if len(block) <= step else cut(block, at, at + step))
             await self._context.flush()
+
+    async def finish(self) -> None:
+        """All blocks are told."""
+        await self._rows.finish()
+
+    async def _tell_ready(self, block: EntryBlock) -> None:
+        """Where all values are of kinds that are kept: read them, make what is missing, keep it for the next time."""
+        values = await self._rows.read(block.uids)
+        missing = [at for at in range(len(block)) if any(column[at] is None for column in values)]
+        for at in range(0, len(missing), HEADERS_AT_ONCE):
+            await self._make(block, missing[at : at + HEADERS_AT_ONCE], values)
+            await self._context.flush()
+        there = [at for at in range(len(block)) if all(column[at] is not None for column in values)]
+        columns = [[value for at in there if (value := column[at]) is not None] for column in values]
+        if len(there) < len(block):
+            block = pick(block, there)
+        elif missing:
+            await self._rows.keep(block.uids, columns, len(missing))
+        await self._tell_block(block, [], columns, frozenset())
+        await self._context.flush()
+
+    async def _make(self, block: EntryBlock, places: Sequence[int], values: Sequence[list[bytes | None]]) -> None:
+        """Fill in the values at these places; what is gone stays None."""
+        mailbox = self._context.mailbox
+        found = await mailbox.cards(pick(block, places) if len(places) < len(block) else block)
+        cards = [(at, card) for at, card in zip(places, found, strict=True) if card is not None]
+        needs_header = any(item.needs_header for item in self._items)
+        while cards:
+            headers: list[bytes | None] = [b""] * len(cards)
+            if needs_header:
+                headers = await mailbox.headers([card for _, card in cards], HEADER_LIMIT)
+            for (at, card), header in zip(cards, headers, strict=False):
+                if header is not None:
+                    for item, column in zip(self._items, values, strict=True):
+                        column[at] = item.value(card, header)
+            cards = cards[len(headers) :]
 
     async def _tell_slice(self, block: EntryBlock) -> None:
         cards: list[Card] = []
@@ -70,17 +117,23 @@ class Fetch:
             cards = [card for card in found if card is not None]
             if len(cards) != len(found):
                 block = pick(block, [at for at, card in enumerate(found) if card is not None])
-        numbers = numbers_of(self._view, block.uids)
         seen: frozenset[int] = frozenset()
         if self._sets_seen:
             block, seen = await self._set_seen(block)
+        values = [[item.value(card, b"") for card in cards] for item in self._items]
+        await self._tell_block(block, cards, values, seen)
+
+    async def _tell_block(
+        self, block: EntryBlock, cards: list[Card], values: Sequence[Sequence[bytes]], seen: frozenset[int]
+    ) -> None:
+        numbers = numbers_of(self._view, block.uids)
         if self._plan.tells_flags or seen:
             await learn_keywords(self._context, block)
             flags = self._texts.of(block)
             self._note_told(block, seen)
         else:
             flags = []
-        part = Slice(numbers, block, flags, cards)
+        part = Slice(numbers, block, flags, cards, values)
         if self._plan.bodies:
             await self._tell_bodies(part, seen)
         else:
