@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import zstandard
 from twisted.internet.defer import Deferred
 
 from certmaild.keystore.errors import SealBroken
@@ -32,6 +31,7 @@ from certmaild.mailbox.layout import (
     pack_frame,
     unpack_frame,
 )
+from certmaild.mailbox.packing import pack, unpack
 from certmaild.mailbox.processes import this_process
 
 STAGE_OCTETS = 4 * 1024 * 1024
@@ -39,9 +39,6 @@ STAGE_OCTETS = 4 * 1024 * 1024
 _LEAST_GAIN = 0.97
 """A frame that compresses to more than this share is stored as it is."""
 _MAX_FACTS_OCTETS = 16 * 1024 * 1024
-
-_compressor = zstandard.ZstdCompressor(level=3, write_checksum=False)
-_decompressor = zstandard.ZstdDecompressor()
 
 
 class Blob(Protocol):
@@ -273,7 +270,7 @@ def _header_end(octets: bytearray) -> int:
 
 
 def _seal(cek: bytes, blob_id: bytes, frame: int, last: bool, content: bytes, padding: bool) -> bytes:
-    packed = _compressor.compress(content)
+    packed = pack(content)
     if len(packed) < _LEAST_GAIN * len(content):
         plain = pack_frame(Codec.ZSTD, packed, padding)
     else:
@@ -286,10 +283,10 @@ def open_sealed(blob: Blob, frame: int, last: bool, expected_octets: int, value:
     try:
         codec, payload = unpack_frame(open_frame(blob.cek, frame_context(blob.blob_id, frame, last), value))
         if codec is Codec.ZSTD:
-            content = _decompressor.decompress(payload, max_output_size=expected_octets)
+            content = unpack(payload, expected_octets)
         else:
             content = bytes(payload)
-    except (SealBroken, zstandard.ZstdError) as broken:
+    except SealBroken as broken:
         raise Damaged("frame") from broken
     if len(content) != expected_octets:
         raise Damaged("frame length")
