@@ -1,7 +1,7 @@
 """The configuration: one TOML file, read into frozen values, with a plain sentence for whatever is wrong."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,7 +9,15 @@ from typing import Any, TypeAlias
 import idna
 import msgspec
 
-from certmaild.config_file import DEFAULT_DATA, ConfigError, File, parse_duration, parse_size, read_file
+from certmaild.config_file import (
+    DEFAULT_DATA,
+    ConfigError,
+    File,
+    parse_duration,
+    parse_size,
+    parse_text,
+    read_text,
+)
 from certmaild.keystore.certificates import PrivateFiles
 from certmaild.keystore.errors import CertificateUnfit
 from certmaild.keystore.tls import CertificateFiles, read_identity, warnings
@@ -19,6 +27,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Findings",
+    "again",
     "check",
     "default",
     "load",
@@ -108,6 +117,8 @@ class Config:
     inbound: Inbound = Inbound()
     limits: Limits = field(default_factory=Limits)
     passwords: Passwords = Passwords()
+    text: str = field(default="", repr=False, compare=False)
+    """What stands in the file: a worker reads its configuration from these same words (`again`)."""
 
     @property
     def store(self) -> Path:
@@ -133,7 +144,14 @@ def default(data_dir: Path | str | None = None) -> Config:
 def load(path: Path | str, data_dir: Path | str | None = None) -> Config:
     """Read a configuration file; ``data_dir`` replaces its ``data``. Raises `ConfigError`."""
     path = Path(path).absolute()
-    return _Reader(path, read_file(path), data_dir).config()
+    return again(path, read_text(path), data_dir)
+
+
+def again(path: Path | None, text: str, data_dir: Path | str | None) -> Config:
+    """The configuration whose file ``path`` holds ``text``; the default one without a path. Raises `ConfigError`."""
+    if path is None:
+        return default(data_dir)
+    return replace(_Reader(path, parse_text(path, text), data_dir).config(), text=text)
 
 
 class _Reader:

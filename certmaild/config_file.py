@@ -138,14 +138,20 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passwords: _PasswordsFile = _PasswordsFile()
 
 
-def read_file(path: Path) -> File:
-    """The keys and values of a file. Raises `ConfigError`."""
+def read_text(path: Path) -> str:
+    """A file's text. Raises `ConfigError`."""
     try:
-        given = tomllib.loads(path.read_bytes().decode("utf-8"))
+        return path.read_bytes().decode("utf-8")
     except OSError as fault:
         raise ConfigError(f"{path}: cannot be read: {fault.strerror}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text.") from None
+
+
+def parse_text(path: Path, text: str) -> File:
+    """The keys and values in the text of the file ``path``. Raises `ConfigError`."""
+    try:
+        given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
         raise ConfigError(f"{path}: is not TOML: {fault}.") from None
     try:

@@ -117,7 +117,7 @@ class LmdbEngine:
         self._polling = LoopingCall(self._poll)
         self._polling.clock = cast("IReactorTime", reactor)
         self._poll_s = poll_s
-        self._checking = LoopingCall(self._check)
+        self._checking = LoopingCall(self.check_readers)
         self._checking.clock = cast("IReactorTime", reactor)
         self._last_txn = self._env.last_txn
         if self._ring is not None:
@@ -338,7 +338,8 @@ class LmdbEngine:
         self._must_reopen = True
         self._reopen()
 
-    def _check(self) -> None:
+    def check_readers(self) -> None:
+        """Free the places of readers whose process died; done each minute by itself."""
         self._reopen()
         if not self._must_reopen:
             self._env.check_readers()

@@ -4,8 +4,10 @@ import email.message
 import email.policy
 import imaplib
 import os
+import re
 import smtplib
 import subprocess
+import threading
 from pathlib import Path
 
 from daemon import Account, Daemon
@@ -61,3 +63,29 @@ def run(*words: str, home: Path, stdin: bytes = b"", timeout_s: float = 120, ok:
     text = done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
     assert done.returncode in ok, f"{words[0]}: exit {done.returncode}: {text}"
     return text
+
+
+def load(daemon: Daemon, to: str, prefix: str, done: list[str], tried: list[str], stop: threading.Event) -> None:
+    """Deliver until told to stop or the daemon dies; a client that never re-sends."""
+    try:
+        with smtplib.SMTP("localhost", daemon.ports["smtp"], timeout=30) as smtp:
+            smtp.starttls(context=daemon.tls_context())
+            number = 0
+            while not stop.is_set():
+                name = f"{prefix}.{number}"
+                number += 1
+                tried.append(name)
+                smtp.sendmail("bob@partner.example", [to], make_mail(f"k {name} k", "x" * 70 + "\r\n", to=to))
+                done.append(name)
+    except (smtplib.SMTPException, OSError):
+        pass  # killed under it: the last of `tried` is unanswered
+
+
+def check_found(daemon: Daemon, account: Account, done: list[str], tried: list[str]) -> list[str]:
+    """The messages there: each that was answered, exactly once, and none that nobody sent."""
+    contents = read_all(daemon, account)
+    found = [re.search(rb"Subject: k (\S+) k", one).group(1).decode() for one in contents]  # type: ignore[union-attr]
+    assert len(found) == len(set(found)), "a message is there twice"
+    assert set(done) <= set(found), f"lost: {sorted(set(done) - set(found))}"
+    assert set(found) <= set(tried)
+    return found

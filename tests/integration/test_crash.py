@@ -1,30 +1,12 @@
 """kill -9 at random moments under delivery load: what got its 250 is there exactly once (DESIGN section 7)."""
 
 import random
-import re
-import smtplib
 import threading
 from pathlib import Path
 
 import pytest
-from clients_support import make_mail, read_all
+from clients_support import check_found, load
 from daemon import Account, Daemon
-
-
-def load(daemon: Daemon, to: str, prefix: str, done: list[str], tried: list[str], stop: threading.Event) -> None:
-    """Deliver until told to stop or the daemon dies; a client that never re-sends."""
-    try:
-        with smtplib.SMTP("localhost", daemon.ports["smtp"], timeout=30) as smtp:
-            smtp.starttls(context=daemon.tls_context())
-            number = 0
-            while not stop.is_set():
-                name = f"{prefix}.{number}"
-                number += 1
-                tried.append(name)
-                smtp.sendmail("bob@partner.example", [to], make_mail(f"k {name} k", "x" * 70 + "\r\n", to=to))
-                done.append(name)
-    except (smtplib.SMTPException, OSError):
-        pass  # killed under it: the last of `tried` is unanswered
 
 
 def kill_rounds(daemon: Daemon, account: Account, rounds: int) -> dict[str, int]:
@@ -46,11 +28,7 @@ def kill_rounds(daemon: Daemon, account: Account, rounds: int) -> dict[str, int]
         for thread in threads:
             thread.join()
         daemon.start()
-    contents = read_all(daemon, account)
-    found = [re.search(rb"Subject: k (\S+) k", one).group(1).decode() for one in contents]  # type: ignore[union-attr]
-    assert len(found) == len(set(found)), "a message is there twice"
-    assert set(done) <= set(found), f"lost: {sorted(set(done) - set(found))}"
-    assert set(found) <= set(tried)
+    found = check_found(daemon, account, done, tried)
     return {
         "rounds": rounds,
         "answered": len(done),
