@@ -1,0 +1,481 @@
+"""Debian's Postfix and Dovecot, to compare with: `bench/peer.py up|down DIR [--crypt] [--hibernate]`.
+
+Everything lies in files under DIR that this module writes: configuration, queue, mail, logs, the certificate of an
+authority of its own. No service of the system is started or touched, and /etc/postfix and /etc/dovecot are not read.
+It needs root (Postfix insists on its users) and the packages postfix, dovecot-imapd, dovecot-pop3d, dovecot-lmtpd.
+
+How it is set, where that bears on a figure:
+
+- mdbox, zstd (Dovecot's default level), `mail_fsync = always`; Postfix takes mail by SMTP with STARTTLS and hands it
+  to Dovecot by LMTP. IMAPS, POP3S, submission; passwords are bcrypt 10.
+- Login processes in Dovecot's "high-performance" mode (one for many connections), which costs less CPU and memory than
+  Debian's default of one each. Everything else that is not a limit stays at its default.
+- With `--crypt`, `mail_crypt` with a key for each user and folder, of curve prime256v1. The user's private key lies
+  encrypted with the password given at login; LMTP seals to the public key. `mail_crypt` covers message bodies and
+  attachments, not the index: its cache holds subjects, senders and structure in clear text.
+- With `--hibernate`, idle IMAP connections are handed to `imap-hibernate` after half a second.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import bcrypt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from daemon import LISTENERS, START_TIME_S, STOP_TIME_S, Account, free_ports
+from usage import Meter
+
+NEEDED = (
+    Path("/usr/sbin/postfix"),
+    Path("/usr/sbin/dovecot"),
+    Path("/usr/lib/dovecot/imap"),
+    Path("/usr/lib/dovecot/pop3"),
+    Path("/usr/lib/dovecot/lmtp"),
+)
+MAIL_USER = "mail"
+BCRYPT_COST = 10
+PASSWORD = "correct horse battery staple"
+
+MAIN_CF = """\
+compatibility_level = 3.6
+queue_directory = {queue}
+data_directory = {state}
+maillog_file = {log}
+maillog_file_prefixes = {root}
+import_environment = MAIL_CONFIG
+myhostname = localhost
+mydestination =
+local_recipient_maps =
+alias_maps =
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+virtual_mailbox_domains = {domain}
+virtual_mailbox_maps = hash:{recipients}
+virtual_transport = lmtp:unix:{lmtp}
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+smtpd_tls_security_level = may
+smtpd_tls_auth_only = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = {sasl}
+message_size_limit = 0
+mailbox_size_limit = 0
+"""
+
+MASTER_CF = """\
+127.0.0.1:{smtp} inet n - n - - smtpd
+127.0.0.1:{submission} inet n - n - - smtpd
+  -o smtpd_tls_security_level=encrypt
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
+127.0.0.1:{submissions} inet n - n - - smtpd
+  -o smtpd_tls_wrappermode=yes
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+proxywrite unix - - n - 1 proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+local unix - n n - - local
+virtual unix - n n - - virtual
+lmtp unix - - n - - lmtp
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+DOVECOT_CONF = """\
+base_dir = {run}
+state_dir = {state}
+instance_name = certmaild-bench
+log_path = {log}
+protocols = imap pop3 lmtp
+listen = 127.0.0.1
+ssl = required
+ssl_cert = <{certificate}
+ssl_key = <{key}
+auth_mechanisms = plain login
+disable_plaintext_auth = yes
+mail_location = mdbox:~/mdbox
+mail_fsync = always
+mail_plugins = zlib{plugins}
+mail_attribute_dict = file:%h/attributes
+mail_max_userip_connections = 100000
+default_vsz_limit = 4G
+first_valid_uid = 1
+first_valid_gid = 1
+protocol lmtp {{
+  postmaster_address = postmaster@{domain}
+}}
+imap_hibernate_timeout = {hibernate}
+plugin {{
+  zlib_save = zstd
+{plugin_settings}}}
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+passdb {{
+  driver = passwd-file
+  args = username_format=%u {users}
+  override_fields = userdb_uid={user} userdb_gid={user} userdb_home={mail}/%u{login_fields}
+}}
+userdb {{
+  driver = prefetch
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={user} home={mail}/%u
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = 0
+  }}
+  inet_listener imaps {{
+    port = {imaps}
+    ssl = yes
+  }}
+  service_count = 0
+  process_min_avail = 2
+  client_limit = 10000
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = 0
+  }}
+  inet_listener pop3s {{
+    port = {pop3s}
+    ssl = yes
+  }}
+  service_count = 0
+  client_limit = 10000
+}}
+service imap {{
+  process_limit = 10000
+  extra_groups = $default_internal_group
+  unix_listener imap-master {{
+    user = $default_internal_user
+  }}
+}}
+service imap-hibernate {{
+  client_limit = 10000
+  unix_listener imap-hibernate {{
+    mode = 0660
+    group = $default_internal_group
+  }}
+}}
+service anvil {{
+  client_limit = 20000
+}}
+service auth {{
+  client_limit = 20000
+  unix_listener auth-postfix {{
+    mode = 0660
+    user = postfix
+    group = postfix
+  }}
+}}
+service lmtp {{
+  unix_listener lmtp {{
+    mode = 0600
+    user = postfix
+    group = postfix
+  }}
+}}
+service stats {{
+  client_limit = 20000
+}}
+"""
+
+CRYPT_SETTINGS = """\
+  mail_crypt_curve = prime256v1
+  mail_crypt_save_version = 2
+  mail_crypt_require_encrypted_user_key = yes
+"""
+
+
+def why_not() -> str | None:
+    """What is missing for a peer to run here, in words."""
+    if os.geteuid() != 0:
+        return "Postfix starts as root only"
+    missing = [str(path) for path in NEEDED if not path.exists()]
+    if missing:
+        return f"{', '.join(missing)} missing: apt-get install postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd"
+    return None
+
+
+@dataclass(slots=True)
+class Peer:
+    """Postfix and Dovecot over ``folder``, with what `daemon.Daemon` has."""
+
+    folder: Path
+    crypt: bool = False
+    hibernate: bool = False
+    domain: str = "example.com"
+    ports: dict[str, int] = field(default_factory=dict)
+    meter: Meter | None = None
+
+    def set_up(self) -> "Peer":
+        """Write certificate and configuration."""
+        reason = why_not()
+        if reason is not None:
+            raise RuntimeError(reason)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        open_the_way(self.folder)
+        for name in ("postfix", "postfix/queue", "postfix/state", "dovecot", "mail"):
+            (self.folder / name).mkdir(exist_ok=True)
+        subprocess.run(["chown", "postfix", str(self.folder / "postfix/state")], check=True)
+        subprocess.run(["chown", MAIL_USER, str(self.folder / "mail")], check=True)
+        if not self.ports:
+            self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
+            write_certificate(self.folder)
+        self._write_configuration()
+        self.meter = Meter()
+        self._save()
+        return self
+
+    def _write_configuration(self) -> None:
+        postfix, dovecot = self.folder / "postfix", self.folder / "dovecot"
+        common = {"certificate": self.folder / "server.pem", "key": self.folder / "server.key", "domain": self.domain}
+        paths = {"queue": postfix / "queue", "state": postfix / "state", "log": postfix / "maillog"}
+        (postfix / "main.cf").write_text(
+            MAIN_CF.format(
+                **common,
+                **paths,
+                root=postfix,
+                recipients=postfix / "recipients",
+                lmtp=dovecot / "run/lmtp",
+                sasl=dovecot / "run/auth-postfix",
+            )
+        )
+        (postfix / "master.cf").write_text(MASTER_CF.format(**self.ports))
+        (dovecot / "users").touch(mode=0o644)
+        (postfix / "recipients").touch(mode=0o644)
+        self._index_recipients()
+        (dovecot / "dovecot.conf").write_text(
+            DOVECOT_CONF.format(
+                **common,
+                **self.ports,
+                run=dovecot / "run",
+                state=dovecot / "state",
+                log=dovecot / "log",
+                users=dovecot / "users",
+                mail=self.folder / "mail",
+                user=MAIL_USER,
+                plugins=" mail_crypt" if self.crypt else "",
+                plugin_settings=CRYPT_SETTINGS if self.crypt else "",
+                login_fields=" userdb_mail_crypt_private_password=%w" if self.crypt else "",
+                hibernate="500 ms" if self.hibernate else 0,
+            )
+        )
+
+    def _index_recipients(self) -> None:
+        words = ["postmap", "-c", str(self.folder / "postfix"), str(self.folder / "postfix/recipients")]
+        subprocess.run(words, check=True)
+
+    def _save(self) -> None:
+        assert self.meter is not None
+        state = {
+            "ports": self.ports,
+            "crypt": self.crypt,
+            "hibernate": self.hibernate,
+            "domain": self.domain,
+            "ca_file": str(self.ca_file),
+            "group": str(self.meter.folder) if self.meter.folder else None,
+        }
+        (self.folder / "peer.json").write_text(json.dumps(state))
+
+    @classmethod
+    def at(cls, folder: Path) -> "Peer":
+        """The peer that an earlier process brought up in ``folder``."""
+        state = json.loads((folder / "peer.json").read_text())
+        group = state["group"]
+        peer = cls(folder, state["crypt"], state["hibernate"], state["domain"], state["ports"])
+        peer.meter = Meter(Path(group)) if group else Meter()
+        peer.meter.roots = peer._masters()
+        return peer
+
+    @property
+    def ca_file(self) -> Path:
+        return self.folder / "ca.pem"
+
+    def tls_context(self) -> ssl.SSLContext:
+        """A client context that verifies the peer's certificate against its own CA."""
+        return ssl.create_default_context(cafile=str(self.ca_file))
+
+    def add_user(self, name: str) -> Account:
+        """Make ``name@domain``, and with mail_crypt its key pair."""
+        address = name if "@" in name else f"{name}@{self.domain}"
+        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(BCRYPT_COST)).decode()
+        with (self.folder / "dovecot/users").open("a") as users:
+            users.write(f"{address}:{{BLF-CRYPT}}{hashed}\n")
+        with (self.folder / "postfix/recipients").open("a") as recipients:
+            recipients.write(f"{address} here\n")
+        self._index_recipients()
+        if self.crypt:
+            password = f"plugin/mail_crypt_private_password={PASSWORD}"
+            self._doveadm("-o", password, "mailbox", "cryptokey", "generate", "-u", address, "-U")
+        return Account(address, PASSWORD, "")
+
+    def _doveadm(self, *words: str) -> None:
+        command = ["doveadm", "-c", str(self.folder / "dovecot/dovecot.conf"), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr}{done.stdout}")
+
+    def start(self) -> "Peer":
+        """Start both and wait until every listener answers."""
+        assert self.meter is not None
+        for words in (
+            ["dovecot", "-c", str(self.folder / "dovecot/dovecot.conf")],
+            ["postfix", "-c", str(self.folder / "postfix"), "start"],
+        ):
+            # A file, never a pipe: the daemons keep it open, and whoever reads the pipe would wait for their end.
+            with (self.folder / "start.log").open("a+") as log:
+                done = subprocess.run(
+                    self.meter.wrap(words), stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+                )
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(words)}: {(self.folder / 'start.log').read_text()}")
+        self.meter.roots = self._masters()
+        deadline = time.monotonic() + START_TIME_S
+        for port in self.ports.values():
+            self._await_listener(port, deadline)
+        return self
+
+    def _await_listener(self, port: int, deadline: float) -> None:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                return
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def _masters(self) -> list[int]:
+        files = (self.folder / "dovecot/run/master.pid", self.folder / "postfix/queue/pid/master.pid")
+        return [int(file.read_text()) for file in files if file.exists()]
+
+    def stop(self) -> None:
+        """End both; returns when every process has gone."""
+        assert self.meter is not None
+        for pid in self._masters():
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+        deadline = time.monotonic() + STOP_TIME_S
+        while (left := self.meter.pids()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU, user and system, that all processes of both have used."""
+        assert self.meter is not None
+        return self.meter.cpu_s()
+
+    def close(self) -> None:
+        """Stop, and forget the control group."""
+        self.stop()
+        if self.meter is not None:
+            self.meter.close()
+
+    def __enter__(self) -> "Peer":
+        return self.set_up().start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_the_way(folder: Path) -> None:
+    """Let the servers' own users walk into ``folder`` when it lies in a private temporary folder."""
+    for one in (folder, *folder.parents):
+        if one in (Path("/"), Path("/tmp")):
+            return
+        if one.stat().st_mode & 0o011 != 0o011 and one.is_relative_to(tempfile.gettempdir()):
+            one.chmod(one.stat().st_mode | 0o011)
+
+
+def write_certificate(folder: Path) -> None:
+    """An authority and a certificate of ``localhost``, both P-256 like certmaild's own."""
+    now = datetime.datetime.now(datetime.UTC)
+    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "certmaild bench")])
+
+    def build(name: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        builder = x509.CertificateBuilder(authority_name, name, public_key, x509.random_serial_number())
+        return builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=30))
+
+    authority = (
+        build(authority_name, authority_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    certificate = (
+        build(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), key.public_key())
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    (folder / "server.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "server.key").touch(mode=0o600)
+    (folder / "server.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+def main() -> None:
+    """`up` leaves both running and prints how to reach them; `down` ends them and leaves the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["up", "down"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--crypt", action="store_true", help="with per-user mail_crypt")
+    parser.add_argument("--hibernate", action="store_true", help="hand idle IMAP connections to imap-hibernate")
+    wishes = parser.parse_args()
+    folder = wishes.folder.resolve()
+    if wishes.what == "down":
+        Peer.at(folder).close()
+        return
+    reason = why_not()
+    if reason is not None:
+        raise SystemExit(reason)
+    if (folder / "peer.json").exists():
+        raise SystemExit(f"{folder} holds a peer already: `down` it and remove the folder, or name another")
+    peer = Peer(folder, wishes.crypt, wishes.hibernate).set_up().start()
+    account = peer.add_user("ann")
+    print(json.dumps({"address": account.address, "password": account.password, **peer.ports, "ca": str(peer.ca_file)}))
+
+
+if __name__ == "__main__":
+    main()
