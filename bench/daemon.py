@@ -5,45 +5,16 @@ imports certmaild, so that a mistake in it cannot hide one in the server.
 """
 
 import json
-import os
 import signal
-import socket
-import ssl
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from server import LISTENERS, STOP_TIME_S, Account, Server, free_ports
+from usage import Meter
+
 BIN = Path(sys.executable).parent
-START_TIME_S = 60
-STOP_TIME_S = 60
-LISTENERS = ("imaps", "pop3s", "smtp", "submission", "submissions")
-
-
-@dataclass(slots=True)
-class Account:
-    """One user as a client knows him."""
-
-    address: str
-    password: str
-    recovery_code: str
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody had a moment ago on 127.0.0.1."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
-def cpu_of(pid: int) -> float:
-    """Seconds of CPU, user and system, that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_command(*words: str, stdin: str = "", timeout_s: float = 120) -> str:
@@ -56,17 +27,16 @@ def run_command(*words: str, stdin: str = "", timeout_s: float = 120) -> str:
     return done.stdout
 
 
-@dataclass(slots=True)
-class Daemon:
-    """`twistd -n certmaild` over ``folder``; ports are free ones of 127.0.0.1."""
+@dataclass
+class Daemon(Server):
+    """`twistd -n certmaild` over ``folder``."""
 
-    folder: Path
-    domain: str = "example.com"
+    readable_at_250 = True
+
     settings: str = ""
     """Further TOML, put before the first table."""
     tables: str = ""
     """Further TOML tables, put at the end."""
-    ports: dict[str, int] = field(default_factory=dict)
     process: "subprocess.Popen[bytes] | None" = None
 
     def set_up(self) -> "Daemon":
@@ -100,10 +70,6 @@ class Daemon:
     @property
     def ca_file(self) -> Path:
         return self.data / "ca.pem"
-
-    def tls_context(self) -> ssl.SSLContext:
-        """A client context that verifies the daemon's certificate against its own CA."""
-        return ssl.create_default_context(cafile=str(self.ca_file))
 
     def command(self, *words: str, stdin: str = "") -> str:
         """Standard output of ``certmaild --config ... words``."""
@@ -141,31 +107,23 @@ class Daemon:
 
     def start(self) -> "Daemon":
         """Start `twistd` and wait until every listener answers."""
+        self.meter = Meter()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(BIN / "twistd"), "-n", "--pidfile=", "certmaild", "--config", str(self.config)],
+                self.meter.wrap([str(BIN / "twistd"), "-n", "--pidfile=", "certmaild", "--config", str(self.config)]),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_TIME_S
-        for port in self.ports.values():
-            self._await_listener(port, deadline)
+        self.meter.roots = [self.process.pid]
+        self._await_listeners(self._check_alive)
         return self
 
-    def _await_listener(self, port: int, deadline: float) -> None:
+    def _check_alive(self) -> None:
         assert self.process is not None
-        while True:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"twistd exited {self.process.returncode}: {self.log.read_text()[-4000:]}")
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=5).close()
-                return
-            except ConnectionRefusedError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        if self.process.poll() is not None:
+            raise RuntimeError(f"twistd exited {self.process.returncode}: {self.log.read_text()[-4000:]}")
 
     def stop(self) -> int:
         """SIGTERM, and its exit status."""
@@ -181,30 +139,14 @@ class Daemon:
         self.process.send_signal(number)
         status = self.process.wait(STOP_TIME_S)
         self.process = None
+        if self.meter is not None:
+            self.meter.close()
         return status
 
     @property
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
-
-    def cpu_s(self) -> float:
-        """Seconds of CPU, user and system, that the daemon has used."""
-        return cpu_of(self.pid)
-
-    def anonymous_kib(self) -> int:
-        """RssAnon: LMDB's map, which the kernel can drop at any time, is not in it."""
-        return self._status("RssAnon")
-
-    def peak_kib(self) -> int:
-        """VmHWM: the peak resident size, LMDB's map included."""
-        return self._status("VmHWM")
-
-    def _status(self, name: str) -> int:
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith(name + ":"):
-                return int(line.split()[1])
-        raise KeyError(name)
 
     def __enter__(self) -> "Daemon":
         if self.process is None:

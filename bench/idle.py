@@ -21,8 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clients import Imap, Smtp
-from daemon import Account, Daemon, cpu_of
+from daemon import Account, Daemon
 from figures import make_message, percentiles_ms, print_figure, wish
+from usage import read_cpu_s
 
 CLIENTS_A_PROCESS = 5000
 READY_S = 1800
@@ -91,7 +92,7 @@ class Generators:
 
     def cpu_s(self) -> float:
         """CPU of all of them."""
-        return sum(cpu_of(process.pid) for process in self._processes)
+        return sum(read_cpu_s(process.pid) for process in self._processes)
 
     def close(self) -> None:
         """End them."""

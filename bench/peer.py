@@ -21,12 +21,10 @@ import datetime
 import json
 import os
 import signal
-import socket
-import ssl
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -34,7 +32,7 @@ import bcrypt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from daemon import LISTENERS, START_TIME_S, STOP_TIME_S, Account, free_ports
+from server import LISTENERS, STOP_TIME_S, Account, Server, free_ports
 from usage import Meter
 
 NEEDED = (
@@ -229,16 +227,14 @@ def why_not() -> str | None:
     return None
 
 
-@dataclass(slots=True)
-class Peer:
-    """Postfix and Dovecot over ``folder``, with what `daemon.Daemon` has."""
+@dataclass
+class Peer(Server):
+    """Postfix and Dovecot over ``folder``."""
 
-    folder: Path
+    readable_at_250 = False
+
     crypt: bool = False
     hibernate: bool = False
-    domain: str = "example.com"
-    ports: dict[str, int] = field(default_factory=dict)
-    meter: Meter | None = None
 
     def set_up(self) -> "Peer":
         """Write certificate and configuration."""
@@ -255,8 +251,6 @@ class Peer:
             self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
             write_certificate(self.folder)
         self._write_configuration()
-        self.meter = Meter()
-        self._save()
         return self
 
     def _write_configuration(self) -> None:
@@ -315,7 +309,7 @@ class Peer:
         """The peer that an earlier process brought up in ``folder``."""
         state = json.loads((folder / "peer.json").read_text())
         group = state["group"]
-        peer = cls(folder, state["crypt"], state["hibernate"], state["domain"], state["ports"])
+        peer = cls(folder, state["domain"], state["ports"], crypt=state["crypt"], hibernate=state["hibernate"])
         peer.meter = Meter(Path(group)) if group else Meter()
         peer.meter.roots = peer._masters()
         return peer
@@ -324,23 +318,20 @@ class Peer:
     def ca_file(self) -> Path:
         return self.folder / "ca.pem"
 
-    def tls_context(self) -> ssl.SSLContext:
-        """A client context that verifies the peer's certificate against its own CA."""
-        return ssl.create_default_context(cafile=str(self.ca_file))
-
-    def add_user(self, name: str) -> Account:
-        """Make ``name@domain``, and with mail_crypt its key pair."""
-        address = name if "@" in name else f"{name}@{self.domain}"
+    def add_users(self, names: list[str]) -> list[Account]:
+        """Make ``name@domain`` for each, all with one password; with mail_crypt, each with its own key pair."""
+        made = [Account(f"{name}@{self.domain}", PASSWORD) for name in names]
         hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(BCRYPT_COST)).decode()
         with (self.folder / "dovecot/users").open("a") as users:
-            users.write(f"{address}:{{BLF-CRYPT}}{hashed}\n")
+            users.writelines(f"{one.address}:{{BLF-CRYPT}}{hashed}\n" for one in made)
         with (self.folder / "postfix/recipients").open("a") as recipients:
-            recipients.write(f"{address} here\n")
+            recipients.writelines(f"{one.address} here\n" for one in made)
         self._index_recipients()
         if self.crypt:
             password = f"plugin/mail_crypt_private_password={PASSWORD}"
-            self._doveadm("-o", password, "mailbox", "cryptokey", "generate", "-u", address, "-U")
-        return Account(address, PASSWORD, "")
+            for one in made:
+                self._doveadm("-o", password, "mailbox", "cryptokey", "generate", "-u", one.address, "-U")
+        return made
 
     def _doveadm(self, *words: str) -> None:
         command = ["doveadm", "-c", str(self.folder / "dovecot/dovecot.conf"), *words]
@@ -350,7 +341,8 @@ class Peer:
 
     def start(self) -> "Peer":
         """Start both and wait until every listener answers."""
-        assert self.meter is not None
+        self.meter = Meter()
+        self._save()
         for words in (
             ["dovecot", "-c", str(self.folder / "dovecot/dovecot.conf")],
             ["postfix", "-c", str(self.folder / "postfix"), "start"],
@@ -363,20 +355,14 @@ class Peer:
             if done.returncode:
                 raise RuntimeError(f"{' '.join(words)}: {(self.folder / 'start.log').read_text()}")
         self.meter.roots = self._masters()
-        deadline = time.monotonic() + START_TIME_S
-        for port in self.ports.values():
-            self._await_listener(port, deadline)
+        self._await_listeners(self._check_alive)
         return self
 
-    def _await_listener(self, port: int, deadline: float) -> None:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=5).close()
-                return
-            except ConnectionRefusedError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+    def _check_alive(self) -> None:
+        assert self.meter is not None
+        if not self.meter.pids():
+            log = (self.folder / "dovecot/log").read_text() + (self.folder / "start.log").read_text()
+            raise RuntimeError(f"the peer ended: {log[-4000:]}")
 
     def _masters(self) -> list[int]:
         files = (self.folder / "dovecot/run/master.pid", self.folder / "postfix/queue/pid/master.pid")
@@ -384,7 +370,8 @@ class Peer:
 
     def stop(self) -> None:
         """End both; returns when every process has gone."""
-        assert self.meter is not None
+        if self.meter is None:
+            return
         for pid in self._masters():
             try:
                 os.kill(pid, signal.SIGTERM)
@@ -395,17 +382,7 @@ class Peer:
             time.sleep(0.05)
         for pid in left:
             os.kill(pid, signal.SIGKILL)
-
-    def cpu_s(self) -> float:
-        """Seconds of CPU, user and system, that all processes of both have used."""
-        assert self.meter is not None
-        return self.meter.cpu_s()
-
-    def close(self) -> None:
-        """Stop, and forget the control group."""
-        self.stop()
-        if self.meter is not None:
-            self.meter.close()
+        self.meter.close()
 
     def __enter__(self) -> "Peer":
         return self.set_up().start()
@@ -413,7 +390,7 @@ class Peer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.stop()
 
 
 def open_the_way(folder: Path) -> None:
@@ -449,9 +426,7 @@ def write_certificate(folder: Path) -> None:
     (folder / "server.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "server.key").touch(mode=0o600)
     (folder / "server.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
@@ -465,15 +440,15 @@ def main() -> None:
     wishes = parser.parse_args()
     folder = wishes.folder.resolve()
     if wishes.what == "down":
-        Peer.at(folder).close()
+        Peer.at(folder).stop()
         return
     reason = why_not()
     if reason is not None:
         raise SystemExit(reason)
     if (folder / "peer.json").exists():
         raise SystemExit(f"{folder} holds a peer already: `down` it and remove the folder, or name another")
-    peer = Peer(folder, wishes.crypt, wishes.hibernate).set_up().start()
-    account = peer.add_user("ann")
+    peer = Peer(folder, crypt=wishes.crypt, hibernate=wishes.hibernate).set_up().start()
+    account = peer.add_users(["ann"])[0]
     print(json.dumps({"address": account.address, "password": account.password, **peer.ports, "ca": str(peer.ca_file)}))
 
 

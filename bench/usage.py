@@ -7,9 +7,15 @@ for, cutime and cstime.
 
 import itertools
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from server import Server
+
+CLOSE_TIME_S = 2
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 numbers = itertools.count(1)
 
@@ -58,7 +64,7 @@ class Meter:
         """RssAnon of all processes: LMDB's map, which the kernel can drop at any time, is not in it."""
         return sum(read_kib(pid, "status", "RssAnon") for pid in self.pids())
 
-    def shared_out_kib(self) -> int:
+    def proportional_kib(self) -> int:
         """Pss of all processes: a page shared by many counts once in total."""
         return sum(read_kib(pid, "smaps_rollup", "Pss") for pid in self.pids())
 
@@ -67,9 +73,50 @@ class Meter:
         return max((read_kib(pid, "status", "VmHWM") for pid in self.pids()), default=0)
 
     def close(self) -> None:
-        """Remove the group; its processes must have ended."""
-        if self.folder is not None and self.folder.exists():
-            self.folder.rmdir()
+        """Remove the group when its last process has ended; a process that stays keeps it."""
+        deadline = time.monotonic() + CLOSE_TIME_S
+        while self.folder is not None and self.folder.exists():
+            try:
+                self.folder.rmdir()
+            except OSError:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.01)
+
+
+class Lap:
+    """What happens inside ``with Lap(server) as lap``: wall time, the server's CPU, and this process's own."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self.wall_s = self.server_cpu_s = self.generator_cpu_s = 0.0
+
+    def __enter__(self) -> "Lap":
+        self._before = self._now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        after = self._now()
+        self.wall_s, self.server_cpu_s, self.generator_cpu_s = (
+            new - old for new, old in zip(after, self._before, strict=True)
+        )
+
+    def _now(self) -> tuple[float, float, float]:
+        return time.perf_counter(), self._server.cpu_s(), time.process_time()
+
+    def each(self, count: int, octets: int = 0) -> dict[str, float | int]:
+        """The values of a figure about ``count`` messages that have ``octets`` in all."""
+        values: dict[str, float | int] = {
+            "messages": count,
+            "wall_s": self.wall_s,
+            "per_s": count / self.wall_s,
+            "server_cpu_s": self.server_cpu_s,
+            "server_cpu_ms_each": self.server_cpu_s / count * 1000,
+            "generator_cpu_ms_each": self.generator_cpu_s / count * 1000,
+        }
+        if octets:
+            values |= {"octets": octets, "mb_per_s": octets / self.wall_s / 1e6}
+        return values
 
 
 def read_kib(pid: int, file: str, name: str) -> int:
