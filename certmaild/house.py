@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from certmaild.chores import DAY_S, Chores
 from certmaild.config import Config
@@ -35,6 +35,7 @@ from certmaild.protocols.smtp.interfaces import Listener
 from certmaild.protocols.smtp.server import SmtpFactory, Terrain
 from certmaild.routing import Router
 from certmaild.setup import load_secrets, stored_rounds, verify_store
+from certmaild.tuning import calm_collector, raise_descriptor_limit
 
 log = Logger()
 T = TypeVar("T")
@@ -85,6 +86,8 @@ class House:
 
     async def open(self, bound: list[BoundSocket]) -> None:
         """Start everything and serve on ``bound``. Raises `SecretsMissing` over another server's store."""
+        if problem := raise_descriptor_limit(self.config.limits.connections):
+            log.warn("{problem}", problem=problem)
         await verify_store(self.engine, self.secrets)
         self.engine.start()
         self.slow_threads.start()
@@ -97,6 +100,7 @@ class House:
             self._serve(one, make[one.listener]())
         self._daily.clock = self.reactor
         self._daily.start(DAY_S, now=False)
+        calm_collector()
         if self.post.is_alone:
             log.info("certmaild serves {listeners}", listeners=", ".join(sorted({one.listener for one in bound})))
 
@@ -169,7 +173,11 @@ class House:
 
     def _in_tls(self, factory: Any, application: Application, *, strict: bool) -> Any:
         self.factories.append(factory)
-        return TLSMemoryBIOFactory(self.edge.creator(application, strict_names=strict), False, factory)
+        made = TLSMemoryBIOFactory(self.edge.creator(application, strict_names=strict), False, factory)
+        if application is not Application.SMTP:
+            # These gather what they write themselves: Twisted need not gather it once more.
+            made.protocol = TLSMemoryBIOProtocol
+        return made
 
     def _in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), work)

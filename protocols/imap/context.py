@@ -111,8 +111,12 @@ class Context:
             if self.selected is not None:
                 self.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % self.selected.modseq)
 
-    def close_mailbox(self) -> None:
-        """The session's end: lets the mailbox go."""
+    def end(self) -> None:
+        """The session's end: lets the mailbox go, and the connection.
+
+        An ended session holds no circle of references: its memory is free at once, not when the collector comes by.
+        """
+        del self.wire
         self.selected = None
         mailbox, self._mailbox = self._mailbox, None
         if mailbox is not None:

@@ -96,6 +96,11 @@ class Line:
         if not self.lost:
             self._transport.abortConnection()
 
+    def lose(self) -> None:
+        """The connection is gone, and its transport is not used any more."""
+        self.lost = self.closed = True
+        del self._transport
+
     async def flush(self) -> None:
         """Wait until the client has read enough. Raises `ConnectionGone`, also once closed."""
         if self.closed:

@@ -125,13 +125,14 @@ class ImapServer(Protocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The client is gone: stop what waits for it, and let go of the mailbox when no command uses it any more."""
-        self._line.lost = self._line.closed = True
+        self._line.lose()
         self._house.connections.discard(self)
         self._set_timer(None)
         if self._admission is not None:
             self._admission.leave()
         if self._watch is not None:
             self._watch.stop()
+        self._admission = self._watch = None
         if not self._running:
             self._let_go()
         self._line.wake()
@@ -140,7 +141,7 @@ class ImapServer(Protocol):
 
     def _let_go(self) -> None:
         login, self._context.login = self._context.login, None
-        self._context.close_mailbox()
+        self._context.end()
         if login is not None:
             self._house.gatekeeper.log_out(login)
 
@@ -310,8 +311,10 @@ class ImapServer(Protocol):
         """Not foreseen anywhere: this connection ends, no other is touched."""
         log.failure("session failed", failure=failure, session=self._number)
         self._running = False
-        self._line.abort()
-        self._let_go()
+        if self._line.lost:
+            self._let_go()
+        else:
+            self._line.abort()
 
     # Literals that are streamed
 

@@ -1,5 +1,7 @@
 """The IMAP server around the session: times, shut-down, faults, streams, back-pressure, COMPRESS."""
 
+import gc
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -698,3 +700,19 @@ def test_authenticate_line_at_and_past_its_limit(tmp_path: Path) -> None:
     assert line.send(b"%" * 100 + b"\r\n").startswith(b"a BAD")
     line.send(b"b AUTHENTICATE PLAIN\r\n")
     assert line.send(b"%" * 101 + b"\r\n") == b"* BYE [TOOBIG] Line too long.\r\n"
+
+
+@pytest.mark.parametrize("last", [b"", b"a IDLE\r\n", b"a COMPRESS DEFLATE\r\n", b"a LOGOUT\r\n", b"a SELECT INB"])
+def test_an_ended_session_is_freed_at_once(house: House, last: bytes) -> None:
+    """Left to the collector it would be thousands of objects each time many clients go, and a pause for all others."""
+    line = house.select()
+    ended = weakref.ref(line.server)
+    gc.collect()
+    gc.disable()
+    try:
+        line.send(last)
+        line.hang_up()
+        del line.server, line.producer
+        assert ended() is None
+    finally:
+        gc.enable()
