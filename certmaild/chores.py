@@ -10,6 +10,7 @@ from certmaild.config import Config
 from certmaild.keystore.certificates import PrivateFiles, is_due, renew_leaf
 from certmaild.keystore.errors import KeystoreError
 from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox.account_rows import count_most_rounds
 from certmaild.mailbox.collect import Collector
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.removal import remove_orphans
@@ -34,7 +35,11 @@ class Chores:
         self._daily.clock = reactor
 
     async def start(self) -> None:
-        """Remove what is left over, and go on looking: for dead blobs each ten minutes, for the certificate daily."""
+        """Remove what is left over, and go on looking: for dead blobs each ten minutes, for the certificate daily.
+
+        How much work a refused log-in takes is found out anew.
+        """
+        await self._engine.write(count_most_rounds)
         self.collector.start(self._reactor)
         self._daily.start(DAY_S, now=False)
         await remove_orphans(self._engine, self._secrets, lambda: int(self._reactor.seconds()))

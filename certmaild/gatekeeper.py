@@ -7,8 +7,7 @@ exists or not: wait as the throttle says, ask the cache, hash, compare; and has 
 import ipaddress
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -18,7 +17,6 @@ from twisted.logger import Logger
 
 from certmaild.kdf_pool import KdfPool
 from certmaild.keystore.codes import parse_device_password
-from certmaild.keystore.credentials import KDF_BCRYPT
 from certmaild.keystore.errors import PublicKeySwapped
 from certmaild.keystore.secret import Secret
 from certmaild.keystore.server_secrets import ServerSecrets
@@ -29,7 +27,7 @@ from certmaild.mailbox.account_rows import Target, find_address
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.identifiers import CredentialId, UserId
-from certmaild.mailbox.interfaces import Engine, WriteTxn
+from certmaild.mailbox.interfaces import Engine
 from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, Account, CredentialHead, Kind, Scope, State
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pool import MailboxPool
@@ -37,6 +35,7 @@ from certmaild.mailbox.ways_in import Keyed
 from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
 from certmaild.protocols.limits import Limits
 from certmaild.throttle import Attempt, Throttle
+from certmaild.upkeep import Upkeep
 
 T = TypeVar("T")
 log = Logger()
@@ -46,7 +45,6 @@ WAITING_PER_NETWORK = 16
 WAITING = 2048
 """Attempts that the throttle holds back at once; above it the answer is "try again later"."""
 SWEEP_S = 60
-DAY_S = 86_400
 _DEVICE = frozenset({Kind.DEVICE})
 _PASSWORD = frozenset({Kind.PASSWORD})
 
@@ -118,7 +116,7 @@ class InProcessGatekeeper:
         self._per_credential: Counter[tuple[UserId, CredentialId]] = Counter()
         self._per_mailbox: Counter[UserId] = Counter()
         self._sessions: dict[int, Session] = {}
-        self._days: dict[tuple[UserId, CredentialId], int] = {}
+        self._upkeep = Upkeep(engine, secrets, slow, clock.seconds, rounds)
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = clock  # type: ignore[assignment]  # a Protocol stands for the zope interface
 
@@ -136,7 +134,7 @@ class InProcessGatekeeper:
     def _sweep(self) -> None:
         if self._cache is not None:
             self._cache.sweep()
-        self._days.clear()
+        self._upkeep.sweep()
 
     # Log-in.
 
@@ -173,7 +171,7 @@ class InProcessGatekeeper:
             proven.head.created,
         )
         self._sessions[id(session)] = session
-        self._note_use(proven.user_id, proven.credential_id)
+        self._upkeep.note_use(proven.user_id, proven.credential_id)
         return session
 
     async def _prove(self, username: bytes, password: bytes, service: Service, peer: str) -> Proven:
@@ -242,31 +240,25 @@ class InProcessGatekeeper:
             if (found := await self._from_cache(cache_key, service, peer)) is not None:
                 return found
         keyed = None if target is None else await self._read(target, SINGLE_PASSWORD_ID, _PASSWORD)
-        head = self._nobody(who) if keyed is None else keyed.credential.head
-        material = await self._slow.run(peer, lambda: ways_in.material_for(head, password))
+        if keyed is not None and not _may(keyed, service, peer, self._clock.seconds()):
+            keyed = None
+        most = max(self._rounds, await self._engine.read(account_rows.read_most_rounds))
+        salt = self._secrets.unknown_salt(who)
+        root = await self._slow.run(peer, lambda: ways_in.stretch_and_open(self._secrets, keyed, password, salt, most))
         if keyed is None:
             return None
-        if await self._stamp(keyed.user_id, keyed.credential_id) != keyed.stamp:
-            raise LogInUnavailable("The account changed just now, try again")
-        root = ways_in.open_root(self._secrets, keyed, material)
-        if root is None:
-            return None
         try:
-            proven = self._hold(keyed, root, service, peer)
-            if proven is not None and cache is not None:
-                cache.put(cache_key, keyed.user_id, keyed.credential_id, keyed.stamp)
-            if proven is not None and head.rounds != self._rounds:
-                self._in_background(self._stretch_again(keyed, password, Secret(bytes(root.reveal())), peer))
+            if await self._stamp(keyed.user_id, keyed.credential_id) != keyed.stamp:
+                raise LogInUnavailable("The account changed just now, try again")
+            proven = None if root is None else self._hold(keyed, root, service, peer)
+            if root is not None and proven is not None:
+                if cache is not None:
+                    cache.put(cache_key, keyed.user_id, keyed.credential_id, keyed.stamp)
+                self._upkeep.renew_password(keyed, password, root, peer)
             return proven
         finally:
-            root.wipe()
-
-    def _nobody(self, who: bytes) -> CredentialHead:
-        """What a name without a password is stretched with: the same work, for ever the same salt."""
-        salt = self._secrets.unknown_salt(who)
-        return CredentialHead(
-            Kind.PASSWORD, KDF_BCRYPT, self._secrets.pepper_id, self._rounds, salt, bytes(32), Scope(0), 0
-        )
+            if root is not None:
+                root.wipe()
 
     async def _from_cache(self, key: bytes, service: Service, peer: str) -> Proven | None:
         entry = None if self._cache is None else self._cache.get(key)
@@ -296,7 +288,10 @@ class InProcessGatekeeper:
         if root is None:
             return None
         try:
-            return self._hold(keyed, root, service, peer)
+            proven = self._hold(keyed, root, service, peer)
+            if proven is not None:
+                self._upkeep.renew_code(keyed, material, root)
+            return proven
         finally:
             root.wipe()
 
@@ -307,50 +302,6 @@ class InProcessGatekeeper:
         return Proven(keyed.user_id, keyed.credential_id, keyed.account, keyed.credential.head, keys)
 
     # After it.
-
-    async def _stretch_again(self, keyed: Keyed, password: bytes, root: Secret, peer: str) -> None:
-        """Store the password under today's rounds, unless the row changed or there is no place for it now."""
-        head, user_id = keyed.credential.head, keyed.user_id
-        try:
-            with suppress(LogInUnavailable):
-                made = await self._slow.run(
-                    peer,
-                    lambda: ways_in.new_password(
-                        self._secrets, user_id, password, root, rounds=self._rounds, created=head.created, like=head
-                    ),
-                )
-                row = replace(made, label=keyed.credential.label)
-
-                def work(txn: WriteTxn) -> None:
-                    if ways_in.read_stamp(txn, user_id, keyed.credential_id) == keyed.stamp:
-                        account_rows.write_credential(txn, user_id, keyed.credential_id, row)
-
-                await self._engine.write(work)
-        finally:
-            root.wipe()
-
-    def _note_use(self, user_id: UserId, credential_id: CredentialId) -> None:
-        """Store the day of use, at most once a day, without anybody waiting for it."""
-        today, whose = int(self._clock.seconds()) // DAY_S, (user_id, credential_id)
-        if self._days.get(whose) == today:
-            return
-        self._days[whose] = today
-        secrets = self._secrets
-
-        async def note() -> None:
-            day = await self._engine.read(lambda txn: account_rows.read_day(txn, secrets, user_id, credential_id))
-            if day != today:
-                await self._engine.write(
-                    lambda txn: account_rows.write_day(txn, secrets, user_id, credential_id, today)
-                )
-
-        self._in_background(note())
-
-    def _in_background(self, work: "Awaitable[None]") -> None:
-        async def wait() -> None:
-            await work
-
-        Deferred.fromCoroutine(wait()).addErrback(lambda failure: log.failure("after a log-in", failure))
 
     async def is_valid(self, login: Login) -> bool:
         """See `Gatekeeper.is_valid`. A password changed since, by whoever, ends its sessions as a revoked one does."""

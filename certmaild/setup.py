@@ -12,7 +12,7 @@ import os
 import pwd
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,11 +83,17 @@ def load_secrets(config: Config) -> ServerSecrets:
 
 
 async def verify_store(engine: Engine, secrets: ServerSecrets) -> None:
-    """Compare the secrets with the check values in the store. Raises `SecretsMissing`, whose text names the secret."""
+    """Compare the secrets with the check values in the store. Raises `SecretsMissing`, whose text names the secret.
+
+    A newer pepper is noted there from now on, so that it is missed if it is lost.
+    """
     stored = await engine.read(_read_checks)
     if not stored:
         raise SecretsMissing("the store does not say with which secrets it was made; run certmaild init")
     secrets.verify(stored)
+    newer = {name: value for name, value in secrets.check_values().items() if name not in stored}
+    if newer:
+        await engine.write(lambda txn: _put_checks(txn, newer))
 
 
 async def stored_rounds(engine: Engine) -> int:
@@ -107,14 +113,18 @@ def _read_checks(txn: ReadTxn) -> dict[str, bytes]:
     return {key.removeprefix(_CHECK).decode("ascii"): value for key, value in txn.scan(Table.META, _CHECK, stop)}
 
 
+def _put_checks(txn: WriteTxn, values: Mapping[str, bytes]) -> None:
+    for name, value in values.items():
+        txn.put(Table.META, _CHECK + name.encode("ascii"), value)
+
+
 async def _mark_store(engine: Engine, secrets: ServerSecrets) -> None:
     """Write the check values into a store without accounts; into one with accounts they are not written again."""
 
     def work(txn: WriteTxn) -> bool:
         if _read_checks(txn) or next(txn.scan(Table.ACCT, b""), None) is not None:
             return False
-        for name, value in secrets.check_values().items():
-            txn.put(Table.META, _CHECK + name.encode("ascii"), value)
+        _put_checks(txn, secrets.check_values())
         return True
 
     if not await engine.write(work):

@@ -1,6 +1,7 @@
 """Reading and writing the rows of accounts inside a transaction: addresses, accounts, credentials, days of use."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from certmaild.keystore.errors import SealBroken
@@ -10,6 +11,7 @@ from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import (
+    MOST_ROUNDS,
     Account,
     CredentialRow,
     State,
@@ -19,9 +21,11 @@ from certmaild.mailbox.layout_accounts import (
     decode_credential,
     decode_credential_key,
     decode_day,
+    decode_rounds,
     encode_account,
     encode_credential,
     encode_day,
+    encode_rounds,
 )
 
 LAST_CREDENTIAL = b"\xff" * 4
@@ -104,6 +108,24 @@ def read_credential(txn: ReadTxn, user_id: UserId, credential_id: CredentialId) 
 def write_credential(txn: WriteTxn, user_id: UserId, credential_id: CredentialId, row: CredentialRow) -> None:
     """Make or replace one way in."""
     txn.put(Table.CRED, credential_key(user_id, credential_id), encode_credential(row))
+    if row.head.rounds > read_most_rounds(txn):
+        txn.put(Table.META, MOST_ROUNDS, encode_rounds(row.head.rounds))
+
+
+def read_most_rounds(txn: ReadTxn) -> int:
+    """The most rounds that any password is stored under, or was since `count_most_rounds`."""
+    value = txn.get(Table.META, MOST_ROUNDS)
+    return 0 if value is None else decode_rounds(value)
+
+
+def count_most_rounds(txn: WriteTxn) -> None:
+    """Find out anew what `read_most_rounds` gives, which otherwise only rises. Damaged rows count for nothing."""
+    most = 0
+    for _, value in txn.scan(Table.CRED, b""):
+        with suppress(Damaged):
+            most = max(most, decode_credential(value).head.rounds)
+    if most != read_most_rounds(txn):
+        txn.put(Table.META, MOST_ROUNDS, encode_rounds(most))
 
 
 def delete_credential(txn: WriteTxn, user_id: UserId, credential_id: CredentialId) -> bool:

@@ -305,6 +305,23 @@ def decode_credential(value: bytes) -> CredentialRow:
     return CredentialRow(head, wrap, label)
 
 
+MOST_ROUNDS = b"rounds/most"
+"""Key in ``meta``: the most rounds that any password is stored under, so that a wrong one always takes as long."""
+
+
+def encode_rounds(rounds: int) -> bytes:
+    """Value of `MOST_ROUNDS` in ``meta``."""
+    return U32.pack(rounds)
+
+
+def decode_rounds(value: bytes) -> int:
+    """Inverse of `encode_rounds`; never more than `MAX_ROUNDS`, whatever stands there. Raises `Damaged`."""
+    try:
+        return min(int(U32.unpack(value)[0]), MAX_ROUNDS)
+    except error:
+        raise Damaged("rounds") from None
+
+
 def encode_day(day: int) -> bytes:
     """Plaintext of a row in ``seen``: days since 1970."""
     return U32.pack(day)

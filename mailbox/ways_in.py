@@ -104,6 +104,26 @@ def open_root(secrets: ServerSecrets, keyed: Keyed, material: bytes) -> Secret |
     return proof.unwrap(keyed.credential.wrap, credential_aad(head, keyed.user_id, keyed.credential_id))
 
 
+def stretch_and_open(
+    secrets: ServerSecrets, keyed: Keyed | None, password: bytes, unknown_salt: bytes, rounds: int
+) -> Secret | None:
+    """The root key behind a human password; None if it is the wrong one, or there is none to compare it with.
+
+    Slow, for a thread. What comes to nothing takes ``rounds`` in all, with a password stored under fewer as without
+    one, so that its time does not tell whose name is known. Raises `SealBroken` as `open_root` does.
+    """
+    left, salt = rounds, unknown_salt
+    if keyed is not None:
+        head = keyed.credential.head
+        root = open_root(secrets, keyed, material_for(head, password))
+        if root is not None:
+            return root
+        left, salt = rounds - head.rounds, head.salt
+    if left > 0:
+        stretch(password_octets(password), KDF_BCRYPT, salt, left)
+    return None
+
+
 def open_keys(keyed: Keyed, root: Secret) -> KeyRing:
     """The user's key ring, owned by the caller. Raises `SealBroken`, `PublicKeySwapped`."""
     return unlock(keyed.user_id, root, keyed.epochs, keyed.identities, keyed.public_key)
@@ -146,6 +166,13 @@ def new_password(
         head = replace(head, scopes=like.scopes, expires=like.expires, networks=like.networks)
     material = stretch(password_octets(password), KDF_BCRYPT, salt, rounds)
     return _seal(secrets, user_id, SINGLE_PASSWORD_ID, head, material, root)
+
+
+def under_newest_pepper(secrets: ServerSecrets, keyed: Keyed, material: bytes, root: Secret) -> CredentialRow:
+    """A credential as it is but for its pepper, of which ``material`` was just proven."""
+    head = replace(keyed.credential.head, pepper_id=secrets.pepper_id)
+    made = _seal(secrets, keyed.user_id, keyed.credential_id, head, material, root)
+    return replace(made, label=keyed.credential.label)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,16 @@ from certmaild.keystore.errors import PublicKeySwapped
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.login_cache import HARD_S, IDLE_S
 from certmaild.mailbox.account_lists import list_devices
-from certmaild.mailbox.account_rows import read_credential
+from certmaild.mailbox.account_rows import count_most_rounds, credentials_of, read_credential
 from certmaild.mailbox.accounts import Accounts, NewAccount
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.errors import StoreUnavailable
+from certmaild.mailbox.identifiers import CredentialId
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, State
+from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, Kind, State, credential_key
 from certmaild.mailbox.pool import MailboxPool
+from certmaild.mailbox.ways_in import label_of
 from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
 from certmaild.protocols.limits import Limits
 
@@ -164,6 +166,114 @@ def test_every_failure_costs_the_same_and_says_the_same(house: House, name: str,
     assert str(refused.value) == ""
     assert rounds == [1, 1]
     assert (house.slow.jobs, house.quick.jobs) == (1, 1)
+
+
+class Work:
+    """Counts rounds of hashing, apart from those that the cache takes of every password."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+
+    def __call__(self, password: bytes, salt: bytes, rounds: int) -> bytes:
+        self.rounds += rounds
+        return primitives.password_kdf(password, salt, rounds)
+
+
+def refused_work(house: House, name: str, password: str) -> int:
+    """Rounds that a refused log-in took, as one job of the slow pool."""
+    work, jobs = Work(), house.slow.jobs
+    with patch("certmaild.keystore.credentials.password_kdf", work), pytest.raises(LogInRefused):
+        house.log_in(name, password, peer=f"198.51.100.{jobs}")
+    assert house.slow.jobs == jobs + 1
+    return work.rounds
+
+
+NAMES = [
+    ("bob", "wrong"),
+    ("bob", ""),
+    ("carol", "wrong"),
+    ("dora", "right but disabled"),
+    ("dora", "wrong"),
+    ("alice", "no password set"),
+    ("nobody", "wrong"),
+]
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 5, 9])
+def test_the_time_tells_nobody_who_is_known_however_old_his_password_is(house: House, rounds: int) -> None:
+    """Bob's password is stored under 1 round, carol's under 5 and dora's under 2, whatever is configured now."""
+    carol, dora = canonical("carol@example.com"), canonical("dora@example.com")
+    run(house.accounts.create(carol, password=b"correct horse", rounds=5))
+    run(house.accounts.create(dora, password=b"right but disabled", rounds=2))
+    run(house.accounts.set_state(dora, State.DISABLED))
+    house.gatekeeper = house.make(rounds=rounds)
+    assert {refused_work(house, name, password) for name, password in NAMES} == {max(rounds, 5)}
+
+
+def test_a_password_made_by_another_process_meanwhile_counts_from_its_first_try(house: House) -> None:
+    assert refused_work(house, "nobody", "wrong") == 1
+    run(house.accounts.create(canonical("carol@example.com"), password=b"correct horse", rounds=7))
+    assert [refused_work(house, name, "wrong") for name in ("nobody", "carol", "bob")] == [7, 7, 7]
+
+
+def test_work_falls_again_once_no_password_needs_it(house: House) -> None:
+    with run(house.accounts.unlock(BOB, b"correct horse")) as unlocked:
+        run(house.accounts.set_password(unlocked, b"hard horse", rounds=7))
+        run(house.accounts.set_password(unlocked, b"easy horse", rounds=2))
+    assert refused_work(house, "nobody", "wrong") == 7
+    damaged = credential_key(house.alice.user_id, CredentialId(5))
+    run(house.engine.write(lambda txn: txn.put(Table.CRED, damaged, b"nonsense")))
+    run(house.engine.write(count_most_rounds))
+    assert [refused_work(house, name, "wrong") for name in ("nobody", "bob")] == [2, 2]
+
+
+def test_a_right_password_takes_only_its_own_rounds(house: House) -> None:
+    run(house.accounts.create(canonical("carol@example.com"), password=b"correct horse", rounds=7))
+    work = Work()
+    with patch("certmaild.keystore.credentials.password_kdf", work):
+        assert house.log_in("bob", "correct horse").user_id == house.bob.user_id
+    assert work.rounds == 1
+
+
+def test_credentials_move_to_the_newest_pepper_at_log_in(house: House, tmp_path: Path) -> None:
+    with run(house.accounts.unlock(BOB, b"correct horse")) as unlocked:
+        _, phone = run(house.accounts.add_device(unlocked, "phone"))
+    (tmp_path / "secrets" / "pepper-2").write_bytes(os.urandom(32))
+    (tmp_path / "secrets" / "pepper-2").chmod(0o600)
+    first, house.secrets = house.secrets, ServerSecrets.load(tmp_path / "secrets")
+    house.gatekeeper = house.make()
+
+    def stored() -> list[tuple[Kind, int]]:
+        run(house.engine.write(lambda txn: None))
+        found = run(house.engine.read(lambda txn: list(credentials_of(txn, house.bob.user_id))))
+        return sorted((row.head.kind, row.head.pepper_id) for _, row in found)
+
+    assert stored() == [(Kind.PASSWORD, 1), (Kind.DEVICE, 1), (Kind.RECOVERY, 1)]
+    by_password, by_phone = house.log_in("bob", "correct horse"), house.log_in("bob", phone)
+    assert stored() == [(Kind.PASSWORD, 2), (Kind.DEVICE, 2), (Kind.RECOVERY, 1)]
+    assert run(house.gatekeeper.is_valid(by_password))
+    assert run(house.gatekeeper.is_valid(by_phone))
+    for login in (by_password, by_phone):
+        house.gatekeeper.log_out(login)
+    # What was written again opens, keeps its label, and only by the pepper it is under now.
+    for secret in ("correct horse", phone):
+        house.gatekeeper.log_out(house.log_in("bob", secret))
+    views = run(list_devices(house.engine, house.secrets, BOB))
+    with run(Accounts(house.engine, house.secrets).unlock(BOB, phone.encode())) as unlocked:
+        assert "phone" in [label_of(view.row, view.credential_id, unlocked.keys) for view in views]
+    house.secrets = first
+    house.gatekeeper = house.make()
+    for secret in ("correct horse", phone):
+        with pytest.raises(LogInUnavailable):
+            house.log_in("bob", secret)
+
+
+def test_a_credential_under_the_newest_pepper_is_not_written_again(house: House) -> None:
+    with patch("certmaild.upkeep.account_rows.write_credential") as write:
+        house.log_in("alice", house.device_password)
+        house.log_in("bob", "correct horse")
+        run(house.engine.write(lambda txn: None))
+    write.assert_not_called()
 
 
 def test_a_disabled_account_is_refused_like_a_wrong_password(house: House) -> None:
@@ -335,7 +445,7 @@ def test_the_day_of_use_is_written_once_a_day(house: House) -> None:
     house.log_in("alice", house.device_password)
     first = last_used()
     assert first.isoformat() == "2027-01-15"
-    with patch("certmaild.gatekeeper.account_rows.write_day") as write_day:
+    with patch("certmaild.upkeep.account_rows.write_day") as write_day:
         house.log_in("alice", house.device_password)
         run(house.engine.write(lambda txn: None))
         write_day.assert_not_called()

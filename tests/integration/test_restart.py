@@ -1,0 +1,83 @@
+"""What a stop and a start of the real daemon leave as it was, and what a start refuses."""
+
+import os
+import poplib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from clients_support import deliver, log_in, make_mail, read_all
+from daemon import Account, Daemon
+
+
+@pytest.fixture
+def own_daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon of the test's own, to stop and start."""
+    with Daemon(tmp_path / "daemon") as running:
+        yield running
+
+
+def unique_ids(daemon: Daemon, account: Account, *, delete: int | None = None) -> list[bytes]:
+    """UIDL, before message ``delete`` is deleted."""
+    pop = poplib.POP3_SSL("localhost", daemon.ports["pop3s"], context=daemon.tls_context(), timeout=60)
+    pop.user(account.address)
+    pop.pass_(account.password)
+    listed = pop.uidl()[1]
+    for number, line in enumerate(listed, 1):
+        assert pop.uidl(number) == b"+OK " + line
+    if delete is not None:
+        pop.dele(delete)
+    pop.quit()
+    return [line.split()[1] for line in listed]
+
+
+def test_uidl_is_the_same_after_a_restart(own_daemon: Daemon) -> None:
+    account = own_daemon.add_user("ann")
+    deliver(own_daemon, account.address, *(make_mail(f"n{number}", to=account.address) for number in range(3)))
+    before = unique_ids(own_daemon, account)
+    # One that waits sealed over the restart, and one that is copied within the folder.
+    deliver(own_daemon, account.address, make_mail("waits", to=account.address))
+    with log_in(own_daemon, account) as imap:
+        imap.select("INBOX")
+        assert imap.copy("1", "INBOX")[0] == "OK"
+    with_more = unique_ids(own_daemon, account)
+    assert with_more[:3] == before
+    assert len(set(with_more)) == 5
+    deliver(own_daemon, account.address, make_mail("waits longer", to=account.address))
+    own_daemon.stop()
+    own_daemon.start()
+    after = unique_ids(own_daemon, account, delete=2)
+    assert after[:5] == with_more
+    assert len(set(after)) == 6
+    own_daemon.kill()
+    own_daemon.start()
+    assert unique_ids(own_daemon, account) == [after[0], *after[2:]]
+
+
+def test_a_new_pepper_counts_from_the_next_start_and_is_missed_when_it_is_lost(own_daemon: Daemon) -> None:
+    ann, bob = own_daemon.add_user("ann"), own_daemon.add_user("bob", password="correct horse")
+    for account in (ann, bob):
+        deliver(own_daemon, account.address, make_mail("hello", to=account.address))
+    own_daemon.stop()
+    pepper = own_daemon.data / "secrets" / "pepper-2"
+    pepper.write_bytes(os.urandom(32))
+    pepper.chmod(0o600)
+    own_daemon.start()
+    for account in (ann, bob):
+        assert len(read_all(own_daemon, account)) == 1
+    own_daemon.command("user", "password", bob.address, stdin=f"{bob.recovery_code}\nnew horse\n")
+    assert len(read_all(own_daemon, Account(bob.address, "new horse", ""))) == 1
+    own_daemon.stop()
+    kept = pepper.read_bytes()
+    pepper.unlink()
+    with suppress(RuntimeError):  # It listens for a moment before it looks at the store.
+        own_daemon.start()
+    assert own_daemon.process is not None
+    assert own_daemon.process.wait(60) == 1
+    own_daemon.process = None
+    assert "the server secret pepper-2, with which the store was made, is missing" in own_daemon.log.read_text()
+    pepper.write_bytes(kept)
+    pepper.chmod(0o600)
+    own_daemon.start()
+    assert len(read_all(own_daemon, ann)) == 1
