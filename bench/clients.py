@@ -2,9 +2,16 @@
 
 import socket
 import ssl
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from figures import make_message
+from server import Account, Server
+
+AHEAD = 4
+"""Messages sent by BDAT on one connection before the reply to the first is awaited."""
 
 
 class Lines:
@@ -71,7 +78,7 @@ def connect(port: int, context: ssl.SSLContext) -> Lines:
 
 
 class Smtp:
-    """Delivers to port 25 over STARTTLS, MAIL, RCPT and DATA in one write (RFC 2920)."""
+    """Delivers to port 25 over STARTTLS, with PIPELINING (RFC 2920) and, if asked, CHUNKING (RFC 3030)."""
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         raw = socket.create_connection(("127.0.0.1", port), timeout=300)
@@ -85,7 +92,11 @@ class Smtp:
             raise ConnectionError("no STARTTLS")
         self.lines = Lines(context.wrap_socket(raw, server_hostname="localhost"))
         self.lines.send(b"EHLO bench.example\r\n")
-        self.reply()
+        offered = []
+        while (line := self.lines.line())[3:4] == b"-":
+            offered.append(line[4:].strip().upper())
+        if b"PIPELINING" not in (*offered, line[4:].strip().upper()):
+            raise RuntimeError("the server offers no PIPELINING")
 
     def reply(self) -> bytes:
         """The last line of the next reply; raises on 4yz and 5yz."""
@@ -97,15 +108,54 @@ class Smtp:
 
     def begin(self, to: bytes) -> None:
         """MAIL, RCPT and DATA; content is awaited."""
-        self.lines.send(b"MAIL FROM:<bob@sender.example>\r\nRCPT TO:<" + to + b">\r\nDATA\r\n")
+        self.lines.send(_transaction(to) + b"DATA\r\n")
         for _ in range(3):
             self.reply()
 
     def deliver(self, to: bytes, content: bytes) -> None:
         """One message; returns when its 250 is here. ``content`` is dot-stuffed and ends in CRLF."""
-        self.begin(to)
-        self.lines.send(content + b".\r\n")
+        for _ in self.deliver_all(to, [content]):
+            pass
+
+    def deliver_all(self, to: bytes, contents: Sequence[bytes]) -> Iterator[float]:
+        """Each message by DATA, the next one's MAIL, RCPT and DATA behind the end of content; seconds to each 250."""
+        if contents:
+            self.begin(to)
+        for number, content in enumerate(contents, 1):
+            more = number < len(contents)
+            begun = time.perf_counter()
+            self.lines.send(content + b".\r\n" + (_transaction(to) + b"DATA\r\n" if more else b""))
+            self.reply()
+            yield time.perf_counter() - begun
+            for _ in range(3 if more else 0):
+                self.reply()
+
+    def deliver_chunks(self, to: bytes, contents: Sequence[bytes]) -> Iterator[float]:
+        """Each message in one BDAT, at most `AHEAD` of them unanswered; seconds to each 250."""
+        begun: deque[float] = deque()
+
+        def answer() -> float:
+            for _ in range(3):
+                self.reply()
+            return time.perf_counter() - begun.popleft()
+
+        for content in contents:
+            begun.append(time.perf_counter())
+            self.lines.send(_transaction(to) + b"BDAT %d LAST\r\n" % len(content) + content)
+            if len(begun) > AHEAD:
+                yield answer()
+        while begun:
+            yield answer()
+
+    def quit(self) -> None:
+        """QUIT, its 221, and the close."""
+        self.lines.send(b"QUIT\r\n")
         self.reply()
+        self.lines.close()
+
+
+def _transaction(to: bytes) -> bytes:
+    return b"MAIL FROM:<bob@sender.example>\r\nRCPT TO:<" + to + b">\r\n"
 
 
 class Imap:
@@ -135,10 +185,36 @@ class Imap:
             raise RuntimeError(line.decode("latin-1").strip())
         return answer
 
+    def ids(self) -> list[int]:
+        """The corpus numbers of all messages of the selected folder, by their Message-ID; in order."""
+        lines = self.ask(b"FETCH 1:* BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]")
+        return [int(line.split(b".")[1].split(b"@")[0]) for line in lines if line.lower().startswith(b"message-id:")]
 
-def fill(imap: Imap, count: int, octets: int) -> None:
-    """Append ``count`` messages of the corpus to INBOX, 100 a command."""
-    distinct = [make_message(number, octets) for number in range(100)]
-    piece = b"".join(b" {%d+}\r\n%s" % (len(one), one) for one in distinct)
-    for _ in range(count // 100):
-        imap.command(b"APPEND INBOX" + piece)
+    def close(self) -> None:
+        """LOGOUT, and the close."""
+        self.command(b"LOGOUT")
+        self.lines.close()
+
+
+def log_in(server: Server, account: Account) -> Imap:
+    """A new IMAP connection, logged in."""
+    return Imap(server.ports["imaps"], server.tls_context(), account.address, account.password)
+
+
+def in_parallel(works: Sequence[Callable[[], object]]) -> None:
+    """Run each in a thread of its own; raises what the first to fail raised."""
+    with ThreadPoolExecutor(max(1, len(works))) as pool:
+        for done in [pool.submit(work) for work in works]:
+            done.result()
+
+
+def fill(imap: Imap, count: int, octets: int, *, folder: bytes = b"INBOX", first: int = 0) -> None:
+    """Append messages ``first`` to ``first + count`` of the corpus, 100 a command."""
+    for begin in range(first, first + count, 100):
+        some = [make_message(number, octets) for number in range(begin, min(begin + 100, first + count))]
+        append(imap, some, folder)
+
+
+def append(imap: Imap, messages: Sequence[bytes], folder: bytes = b"INBOX") -> None:
+    """All of them in one command (RFC 3502), without waiting (RFC 7888)."""
+    imap.command(b"APPEND " + folder + b"".join(b" {%d+}\r\n%s" % (len(one), one) for one in messages))

@@ -44,6 +44,8 @@ NEEDED = (
 )
 MAIL_USER = "mail"
 BCRYPT_COST = 10
+USERS_READ_S = 1.2
+"""Dovecot looks at most once a second whether its file of users has changed."""
 PASSWORD = "correct horse battery staple"
 
 MAIN_CF = """\
@@ -327,6 +329,8 @@ class Peer(Server):
         with (self.folder / "postfix/recipients").open("a") as recipients:
             recipients.writelines(f"{one.address} here\n" for one in made)
         self._index_recipients()
+        if self.meter is not None:
+            time.sleep(USERS_READ_S)
         if self.crypt:
             password = f"plugin/mail_crypt_private_password={PASSWORD}"
             for one in made:
@@ -415,11 +419,13 @@ def write_certificate(folder: Path) -> None:
     authority = (
         build(authority_name, authority_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     certificate = (
         build(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), key.public_key())
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     (folder / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
