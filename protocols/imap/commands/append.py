@@ -37,6 +37,16 @@ async def run(context: Context, command: Command) -> None:
     await context.ok(command, b"Appended.", code)
 
 
+def _nul_refused(stream: LiteralStream) -> No | Bad:
+    """The answer to NUL in a message, which is a fault of the client only outside literal8 (RFC 3516 section 4.4).
+
+    Kept, it could be sent neither in a literal of ``BODY[]`` nor by POP3.
+    """
+    if stream.binary:
+        return No(b"Messages with NUL are not stored; encode the part.", b"UNKNOWN-CTE")
+    return Bad(b"NUL is allowed in a binary literal only.", b"CLIENTBUG")
+
+
 class _Incoming:
     """The messages of one APPEND until they are filed."""
 
@@ -79,8 +89,8 @@ class _Incoming:
         writer = self.context.mailbox.new_message_writer()
         self.writers.append(writer)
         while chunk := await stream.read():
-            if b"\0" in chunk and not stream.binary:
-                raise Bad(b"NUL is allowed in a binary literal only.", b"CLIENTBUG")
+            if b"\0" in chunk:
+                raise _nul_refused(stream)
             await writer.write(chunk)
         blob, scan = await writer.finish()
         self.messages.append(NewMessage(blob, scan, options.flags, options.internal_date))

@@ -5,7 +5,7 @@ from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import Bad, No
 from certmaild.protocols.imap.grammar.tokens import Cursor
-from certmaild.protocols.imap.names import SPECIAL_USE, read_name
+from certmaild.protocols.imap.names import SPECIAL_USE, read_given, tell_new_name
 
 ASSIGNABLE = {name.upper(): use for use, name in SPECIAL_USE.items() if use not in (SpecialUse.ALL, SpecialUse.FLAGGED)}
 r"""``\All`` and ``\Flagged`` are views of other folders' messages; a plain folder must not be taken for one."""
@@ -14,7 +14,7 @@ r"""``\All`` and ``\Flagged`` are views of other folders' messages; a plain fold
 async def run(context: Context, command: Command) -> None:
     """Make a folder and its missing parents; a "/" at the end says only that children will follow."""
     cursor = Cursor(command.arguments)
-    name = read_name(context, cursor)
+    given = read_given(context, cursor)
     use = None
     if cursor.skip(b" "):
         cursor.expect(b"(")
@@ -25,7 +25,8 @@ async def run(context: Context, command: Command) -> None:
         cursor.expect(b")")
     cursor.end()
     context.require_writable_login()
-    await context.mailbox.create_folder(name.removesuffix("/"), use)
+    await context.mailbox.create_folder(given.name, use)
+    await tell_new_name(context, given)
     await context.ok(command)
 
 

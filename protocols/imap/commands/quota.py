@@ -33,8 +33,19 @@ async def run_root(context: Context, command: Command) -> None:
 
 
 async def run_set(context: Context, command: Command) -> None:
-    """SETQUOTA: only the administrator sets limits."""
+    """SETQUOTA: only the administrator sets limits; QUOTASET is announced nowhere (RFC 9208 section 4.1.3)."""
+    cursor = Cursor(command.arguments)
+    cursor.astring()
+    cursor.space()
+    cursor.items(lambda: _read_limit(cursor), empty=True)
+    cursor.end()
     raise No(b"Quotas are set by the administrator.", b"NOPERM")
+
+
+def _read_limit(cursor: Cursor) -> None:
+    cursor.atom()
+    cursor.space()
+    cursor.number64()
 
 
 async def quota_line(context: Context) -> bytes:

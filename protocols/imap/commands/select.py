@@ -1,11 +1,10 @@
 """SELECT and EXAMINE (RFC 9051 sections 6.3.2 and 6.3.3)."""
 
-from certmaild.mailbox.values import Folder
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import Bad
 from certmaild.protocols.imap.grammar.tokens import Cursor
-from certmaild.protocols.imap.names import attributes_of, find_folder, read_name, wire_name
+from certmaild.protocols.imap.names import find_folder, list_line, read_given
 from certmaild.protocols.imap.session import Move
 from certmaild.protocols.imap.view import SelectedView
 
@@ -24,7 +23,7 @@ async def run_examine(context: Context, command: Command) -> None:
 async def open_folder(context: Context, command: Command, *, read_only: bool) -> None:
     """Leave the folder that was selected, even if this one cannot be (RFC 9051 section 6.3.2), and show the new one."""
     cursor = Cursor(command.arguments)
-    name = read_name(context, cursor)
+    given = read_given(context, cursor)
     parameters = []
     if cursor.skip(b" "):
         parameters = cursor.items(cursor.keyword)
@@ -34,7 +33,7 @@ async def open_folder(context: Context, command: Command, *, read_only: bool) ->
     leave_folder(context)
     if parameters:
         context.enable_condstore()
-    folder = await find_folder(context, name)
+    folder = await find_folder(context, given.name)
     await context.take_arrivals()
     state = await context.mailbox.select(folder.box_id, read_only=read_only)
     view = context.selected = SelectedView(folder.name, state, read_only=read_only)
@@ -50,7 +49,7 @@ async def open_folder(context: Context, command: Command, *, read_only: bool) ->
     context.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % state.highest_modseq)
     context.tell_flags()
     if context.rev2:
-        context.untagged(list_line(context, folder))
+        context.untagged(list_line(context, folder, given))
     await context.ok(command, b"Selected.", b"READ-ONLY" if read_only else b"READ-WRITE")
 
 
@@ -60,11 +59,3 @@ def leave_folder(context: Context) -> None:
         context.selected = None
         context.untagged(b"OK [CLOSED] Previous mailbox closed")
     context.session.move(Move.UNSELECT)
-
-
-def list_line(context: Context, folder: Folder) -> bytes:
-    """The LIST response that rev2 has in SELECT."""
-    listed = attributes_of(folder)
-    if folder.subscribed:
-        listed.append(b"\\Subscribed")
-    return b"LIST (" + b" ".join(listed) + b') "/" ' + wire_name(context, folder.name)

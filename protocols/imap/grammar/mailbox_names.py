@@ -12,15 +12,21 @@ MAX_NAME = 4096
 
 
 def parse_mailbox_name(octets: bytes, *, utf8: bool) -> str:
-    """The name in NFC, ``INBOX`` in capitals. ``utf8``: UTF8=ACCEPT or IMAP4rev2 is enabled, else modified UTF-7.
+    """The name in NFC, ``INBOX`` in capitals, of what `decode_mailbox_name` reads."""
+    name = unicodedata.normalize("NFC", decode_mailbox_name(octets, utf8=utf8))
+    return "INBOX" if name.upper() == "INBOX" else name
+
+
+def decode_mailbox_name(octets: bytes, *, utf8: bool) -> str:
+    """The name as the client spells it. ``utf8``: UTF8=ACCEPT or IMAP4rev2 is enabled, else modified UTF-7.
 
     A name in modified UTF-7 that is not valid as such, and one that has octets above 127 though they were not enabled,
     is read as UTF-8. Raises `GrammarError` for what is neither, for control characters and for more than 4,096 octets.
     """
-    name = unicodedata.normalize("NFC", _decode(octets, utf8=utf8))
+    name = _decode(octets, utf8=utf8)
     if any(character < " " or "\x7f" <= character <= "\x9f" for character in name):
         raise GrammarError("control character in a name")
-    return "INBOX" if name.upper() == "INBOX" else name
+    return name
 
 
 def _decode(octets: bytes, *, utf8: bool) -> str:
