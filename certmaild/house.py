@@ -33,6 +33,7 @@ from certmaild.protocols.imap.server import ImapFactory
 from certmaild.protocols.pop3.server import Pop3Factory
 from certmaild.protocols.smtp.interfaces import Listener
 from certmaild.protocols.smtp.server import SmtpFactory, Terrain
+from certmaild.protocols.turns import Turns
 from certmaild.routing import Router
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tuning import calm_collector, raise_descriptor_limit
@@ -127,6 +128,7 @@ class House:
             caching=config.passwords.login_cache,
         )
         gatekeeper.start()
+        turns = Turns(self.reactor)
         directory = Directory(self.engine, self.secrets)
         delivery = Delivery(
             self.engine,
@@ -139,11 +141,11 @@ class House:
         )
 
         def imaps() -> Any:
-            factory = ImapFactory(gatekeeper, doorkeeper, limits, self.reactor)
+            factory = ImapFactory(gatekeeper, doorkeeper, limits, self.reactor, turns)
             return self._in_tls(factory, Application.IMAP, strict=config.tls.strict_names)
 
         def pop3s() -> Any:
-            factory = Pop3Factory(gatekeeper, doorkeeper, limits, self.reactor, config.hostname)
+            factory = Pop3Factory(gatekeeper, doorkeeper, limits, self.reactor, config.hostname, turns)
             return self._in_tls(factory, Application.POP3, strict=config.tls.strict_names)
 
         def smtp(listener: Listener) -> Any:
@@ -157,6 +159,7 @@ class House:
                 tls=None if inside else self.edge.creator(Application.SMTP),
                 hash_address=self.secrets.trace_hash,
                 hub=self.engine.hub,
+                turns=turns,
             )
             if inside:
                 return self._in_tls(factory, Application.SMTP, strict=config.tls.strict_names)

@@ -16,6 +16,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from certmaild.keystore.certificates import make_private
 from certmaild.keystore.tls import Application, CertificateFiles, TlsEdge
+from certmaild.protocols.turns import Turns
 
 
 class Commands(LineReceiver):
@@ -39,6 +40,7 @@ class Commands(LineReceiver):
 def main() -> None:
     directory = Path(tempfile.mkdtemp(dir=sys.argv[1]))
     house = House(directory)
+    house.factory.turns = Turns(reactor)
     house.factory.clock = reactor
     files = make_private(directory / "tls", ["localhost"])
     edge = TlsEdge(CertificateFiles(files.chain, files.key))

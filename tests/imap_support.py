@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support import memory_engine, run
-from twisted.internet.task import Clock
+from support import WorkingClock, memory_engine, run
 
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import KeyRing, create_user_keys
@@ -158,7 +157,7 @@ class House:
     """Everything behind the listener."""
 
     def __init__(self, directory: Path, limits: Limits = Limits()) -> None:  # noqa: B008
-        self.clock = Clock()
+        self.clock = WorkingClock()
         self.engine: MemoryEngine = memory_engine()
         secrets = self.secrets = make_secrets(directory)
         keys = create_user_keys(secrets).keys

@@ -22,6 +22,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from certmaild.keystore.certificates import make_private
 from certmaild.keystore.tls import Application, CertificateFiles, TlsEdge
 from certmaild.mailbox.values import FlagOp, Flags, SystemFlag
+from certmaild.protocols.turns import Turns
 
 
 class Commands(LineReceiver):
@@ -74,6 +75,7 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(dir=sys.argv[1]))
     house = PopHouse(directory)
     clock: Clock = reactor  # type: ignore[assignment]
+    house.factory.turns = Turns(clock)
     house.factory.reactor = clock
     files = make_private(directory / "tls", ["localhost"])
     edge = TlsEdge(CertificateFiles(files.chain, files.key))

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mailbox_support import ADDRESS, ALL, House, make_house
-from support import run
-from twisted.internet.task import Clock
+from support import WorkingClock, run
 
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.identifiers import CredentialId
@@ -134,7 +133,7 @@ class PopHouse:
     """Everything behind the listener."""
 
     def __init__(self, directory: Path, limits: Limits = Limits()) -> None:  # noqa: B008
-        self.clock = Clock()
+        self.clock = WorkingClock()
         self.store = make_house(directory)
         self.gate = Gate(self.store)
         self.door = Door()

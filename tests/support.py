@@ -67,6 +67,27 @@ def run(work: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
     return result
 
 
+class WorkingClock(Clock):
+    """A clock on which each look takes ``look_s``: time passes while a session works.
+
+    As in a reactor, what a call asks for is not run in the same `advance`.
+    """
+
+    look_s = 0.0
+
+    def seconds(self) -> float:
+        self.rightNow += self.look_s
+        return super().seconds()
+
+    def advance(self, amount: float) -> None:
+        self.rightNow += amount
+        for call in [call for call in self.calls if call.getTime() <= self.rightNow]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+
 class ClearSealer:
     """A `RowSealer` for tests that are not about sealing: binds the place, hides nothing."""
 

@@ -8,11 +8,10 @@ from certmaild.protocols.imap.compression import Deflation
 from certmaild.protocols.imap.errors import ConnectionGone
 from certmaild.protocols.imap.session import Session
 from certmaild.protocols.transport import Clock, Transport
+from certmaild.protocols.turns import Turns
 
 OUT_OCTETS = 16 * 1024
 """Written responses are gathered up to so much (one TLS record)."""
-TURN_S = 0.004
-"""A command that writes for longer than this lets the other connections have their turn."""
 
 
 @implementer(IPushProducer)
@@ -27,7 +26,7 @@ class Line:
         "_read_paused",
         "_session",
         "_transport",
-        "_turn_began",
+        "_turns",
         "_waiter",
         "_write_paused",
         "active_at",
@@ -36,16 +35,17 @@ class Line:
         "on_client",
     )
 
-    def __init__(self, transport: Transport, session: Session, clock: Clock) -> None:
+    def __init__(self, transport: Transport, session: Session, clock: Clock, turns: Turns) -> None:
         self._transport = transport
         self._session = session
         self._clock = clock
+        self._turns = turns
         self._out: list[bytes] = []
         self._out_octets = 0
         self._deflation: Deflation | None = None
         self._waiter: Deferred[None] | None = None
         self._write_paused = self._read_paused = False
-        self.active_at = self._turn_began = clock.seconds()
+        self.active_at = clock.seconds()
         """When the client last sent, or read what had to wait for it."""
         self.closed = False
         """Nothing more is written, and nothing that is received counts."""
@@ -111,21 +111,10 @@ class Line:
 
     async def share_turn(self) -> None:
         """Let others go first when the turn is over. Raises `ConnectionGone`."""
-        if self._clock.seconds() - self._turn_began > TURN_S:
-            await self._give_turn()
-
-    def begin_turn(self) -> None:
-        """A command begins to run, or goes on after it has waited."""
-        self._turn_began = self._clock.seconds()
-
-    async def _give_turn(self) -> None:
-        """Let the reactor look at everything else. Raises `ConnectionGone`."""
-        turn: Deferred[None] = Deferred()
-        self._clock.callLater(0, turn.callback, None)
-        await turn
-        self._turn_began = self._clock.seconds()
-        if self.closed or self.lost:
-            raise ConnectionGone
+        if self._turns.is_over():
+            await self._turns.others_first()
+            if self.closed or self.lost:
+                raise ConnectionGone
 
     def pauseProducing(self) -> None:
         """The client reads more slowly than we write."""
@@ -135,7 +124,7 @@ class Line:
         """The client has read."""
         self._write_paused = False
         self.active_at = self._clock.seconds()
-        self.wake()
+        self.wake_in_turn()
 
     def stopProducing(self) -> None:
         """The connection is about to be lost; `connectionLost` follows."""
@@ -167,7 +156,7 @@ class Line:
         return False
 
     def pause_if_full(self) -> None:
-        """Let the client wait when it sent much more than the command that runs has taken."""
+        """Let the client wait when it sent much more than was worked on. Only for who goes on without new input."""
         full = self._session.wants_pause or (self._deflation is not None and self._deflation.is_full)
         if full and not self._read_paused and not self.lost:
             self._read_paused = True
@@ -175,13 +164,23 @@ class Line:
 
     # Waiting
 
-    def wake(self) -> bool:
-        """Let the command that waits look again; whether one waited."""
+    def wake(self) -> None:
+        """Let the command that waits look again."""
         waiter, self._waiter = self._waiter, None
-        if waiter is None:
-            return False
-        waiter.callback(None)
-        return True
+        if waiter is not None:
+            waiter.callback(None)
+
+    def wake_in_turn(self) -> None:
+        """The same, when other sessions have had their share of the reactor's time."""
+        if self._waiter is None:
+            return
+        if not self._turns.begin(self.wake_in_turn):
+            self.pause_if_full()
+            return
+        try:
+            self.wake()
+        finally:
+            self._turns.end()
 
     async def wait(self) -> None:
         """Wait to be woken, with all sent out. Raises `ConnectionGone`."""
@@ -191,7 +190,6 @@ class Line:
             self.on_client = True
             await self._waiter
             self.on_client = False
-            self.begin_turn()
         if self.lost:
             raise ConnectionGone
 

@@ -16,7 +16,7 @@ from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import INTERNAL_ERROR, Bad, Bye, ConnectionGone, No, failure_of
 from certmaild.protocols.imap.interfaces import Woken
-from certmaild.protocols.imap.line import TURN_S, Line
+from certmaild.protocols.imap.line import Line
 from certmaild.protocols.imap.literals import Literals
 from certmaild.protocols.imap.registry import COMMANDS
 from certmaild.protocols.imap.session import (
@@ -32,11 +32,10 @@ from certmaild.protocols.imap.session import (
 from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.transport import Clock, Timer, Transport
+from certmaild.protocols.turns import Turns
 
 log = Logger()
 
-COMMANDS_IN_A_ROW = 16
-"""After so many pipelined commands, or `TURN_S`, other connections get their turn."""
 CLOSING_S = 10.0
 """A client that does not take our close is cut off after this time."""
 REVOKED_S = 1.0
@@ -48,11 +47,19 @@ class ImapFactory(Factory):
 
     noisy = False
 
-    def __init__(self, gatekeeper: Gatekeeper, doorkeeper: Doorkeeper, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        gatekeeper: Gatekeeper,
+        doorkeeper: Doorkeeper,
+        limits: Limits,
+        clock: Clock,
+        turns: Turns | None = None,
+    ) -> None:
         self.gatekeeper = gatekeeper
         self.doorkeeper = doorkeeper
         self.limits = limits
         self.clock = clock
+        self.turns = turns or Turns(clock)
         self.connections: set[ImapServer] = set()
         self._sessions = 0
 
@@ -83,6 +90,7 @@ class ImapServer(Protocol):
         self._house = factory
         self._number = number
         self._clock = factory.clock
+        self._turns = factory.turns
         self._limits = factory.limits
         self._session = Session(factory.limits)
         self._context = Context(self, self._session, factory.limits)
@@ -92,7 +100,6 @@ class ImapServer(Protocol):
         self._timer: Timer | None = None
         self._bye: bytes | None = None
         self._running = self._pumping = self._changed = self._idling = False
-        self._in_a_row = 0
         self._peer = ""
 
     # The connection
@@ -100,7 +107,7 @@ class ImapServer(Protocol):
     def connectionMade(self) -> None:
         """Admit, greet, and start the clock."""
         transport = cast(Transport, self.transport)
-        self._line = Line(transport, self._session, self._clock)
+        self._line = Line(transport, self._session, self._clock, self._turns)
         self._peer = transport.getPeer().host
         self._admission = self._house.doorkeeper.admit(self._peer, transport.getHost().port, self)
         if self._admission is None:
@@ -120,7 +127,9 @@ class ImapServer(Protocol):
         self._line.receive(data)
         if not self._running:
             self._pump()
-        elif not self._line.wake():
+        elif self._line.on_client:
+            self._line.wake_in_turn()
+        else:
             self._line.pause_if_full()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
@@ -208,18 +217,20 @@ class ImapServer(Protocol):
     # Commands
 
     def _pump(self) -> None:
-        """Take events from the session until it needs data or a command runs."""
+        """Take events from the session until it needs data, a command runs, or it is the turn of others."""
         if self._pumping:
             return
+        if not self._turns.begin(self._pump):
+            self._line.pause_if_full()
+            return
         self._pumping = True
-        self._in_a_row = 0
-        began = self._clock.seconds()
         try:
             while not self._running and not self._line.closed:
                 if self._bye is not None:
                     self._say_bye(self._bye)
-                elif self._in_a_row == COMMANDS_IN_A_ROW or self._clock.seconds() - began > TURN_S:
-                    self._clock.callLater(0, self._pump)
+                elif self._turns.is_over():
+                    self._turns.later(self._pump)
+                    self._line.pause_if_full()
                     break
                 elif not self._take_event():
                     break
@@ -231,6 +242,7 @@ class ImapServer(Protocol):
         finally:
             self._pumping = False
             self._line.send_out()
+            self._turns.end()
 
     def _take_event(self) -> bool:
         """One event of the session; whether to go on."""
@@ -241,7 +253,6 @@ class ImapServer(Protocol):
                 if event.close:
                     self._close()
             case CommandReady():
-                self._in_a_row += 1
                 self._running = True
                 Deferred.fromCoroutine(self._run(event)).addErrback(self._failed)
             case _:
@@ -281,7 +292,6 @@ class ImapServer(Protocol):
         if self._session.state not in spec.states:
             raise Bad(b"Not in this state.", b"CLIENTBUG")
         self._context.sync_mode = spec.sync
-        self._line.begin_turn()
         await spec.run(self._context, command)
 
     async def _answer_failure(self, command: Command, error: Exception) -> None:
@@ -381,7 +391,7 @@ class ImapServer(Protocol):
     async def wait(self, timeout_s: float) -> Woken:
         """Wait for input, a change, or the time."""
         end = self._clock.seconds() + timeout_s
-        timer = self._clock.callLater(timeout_s, self._line.wake)
+        timer = self._clock.callLater(timeout_s, self._line.wake_in_turn)
         self._idling = True
         try:
             while True:
@@ -438,7 +448,7 @@ class ImapServer(Protocol):
         if change.kind is ChangeKind.FOLDER and selected is not None and change.box_id in (selected.box_id, None):
             self._changed = True
             if self._idling:
-                self._line.wake()
+                self._line.wake_in_turn()
 
     async def _check_login(self) -> None:
         login = self._context.login

@@ -24,6 +24,7 @@ from certmaild.protocols.pop3.grammar import Credentials, LineLimit, Stuffer
 from certmaild.protocols.pop3.maildrop import Maildrop
 from certmaild.protocols.pop3.session import Closed, Event, LogIn, Retrieve, Send, Session, Signal, Update
 from certmaild.protocols.transport import Clock, Timer, Transport
+from certmaild.protocols.turns import Turns
 
 log = Logger()
 
@@ -32,8 +33,6 @@ ABSORB_S = 2.0
 """New mail is taken in for at most so long at log-in; what is left shows in the next session."""
 CLOSING_S = 10.0
 """A client that does not take our close is cut off after this time."""
-EVENTS_IN_A_ROW = 64
-"""After so many pipelined commands other connections get their turn."""
 
 
 class _Gone(Exception):
@@ -46,13 +45,20 @@ class Pop3Factory(Factory):
     noisy = False
 
     def __init__(
-        self, gatekeeper: Gatekeeper, doorkeeper: Doorkeeper, limits: Limits, reactor: Clock, hostname: str
+        self,
+        gatekeeper: Gatekeeper,
+        doorkeeper: Doorkeeper,
+        limits: Limits,
+        reactor: Clock,
+        hostname: str,
+        turns: Turns | None = None,
     ) -> None:
         self.gatekeeper = gatekeeper
         self.doorkeeper = doorkeeper
         self.limits = limits
         self.reactor = reactor
         self.hostname = hostname
+        self.turns = turns or Turns(reactor)
         self.connections: set[Pop3Server] = set()
         self._sessions = 0
 
@@ -210,8 +216,16 @@ class Pop3Server(Protocol):
         """The client has read."""
         self._write_paused = False
         self._active_at = self._house.reactor.seconds()
-        self._wake()
-        self._pump()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """In its turn: what waits for the client to read, or what the client has sent meanwhile."""
+        if self._house.turns.begin(self._go_on):
+            try:
+                self._wake()
+                self._pump()
+            finally:
+                self._house.turns.end()
 
     def stopProducing(self) -> None:
         """The connection is about to be lost; `connectionLost` follows."""
@@ -230,6 +244,8 @@ class Pop3Server(Protocol):
         while self._write_paused and not self._closed:
             self._waiter = Deferred()
             await self._waiter
+        if self._house.turns.is_over():
+            await self._house.turns.others_first()
         if self._closed:
             raise _Gone
 
@@ -259,22 +275,25 @@ class Pop3Server(Protocol):
     # Events
 
     def _pump(self) -> None:
-        """Take events from the session until it needs data or one runs."""
-        if self._pumping:
+        """Take events from the session until it needs data, one runs, or it is the turn of others."""
+        turns = self._house.turns
+        if self._pumping or not turns.begin(self._pump):
             return
         self._pumping = True
         try:
-            for _ in range(EVENTS_IN_A_ROW):
-                if self._running or self._closed or self._write_paused or not self._take_event():
+            while not (self._running or self._closed or self._write_paused):
+                if turns.is_over():
+                    turns.later(self._pump)
                     break
-            else:
-                self._house.reactor.callLater(0, self._pump)
+                if not self._take_event():
+                    break
         except Exception:
             log.failure("session failed", session=self._number)
             self._end(internal_error())
         finally:
             self._pumping = False
             self._send_out()
+            turns.end()
 
     def _take_event(self) -> bool:
         if self._ending is not None:
@@ -287,10 +306,10 @@ class Pop3Server(Protocol):
             case LogIn() | Send() | Retrieve() | Update():
                 self._running = True
                 Deferred.fromCoroutine(self._run(event)).addErrback(self._failed)
+            case Signal.MORE:
+                self._send_out()
             case _:
-                if event is Signal.MORE:
-                    self._house.reactor.callLater(0, self._pump)
-                elif self._read_paused and event is Signal.NEED_DATA:
+                if self._read_paused and event is Signal.NEED_DATA:
                     self._read_paused = False
                     self._line.resumeProducing()
                 return False

@@ -35,6 +35,7 @@ from certmaild.protocols.smtp.grammar import PlainCredentials
 from certmaild.protocols.smtp.interfaces import Hop, Listener, Reception, TlsFacts, Transaction
 from certmaild.protocols.smtp.session import Session, Terms
 from certmaild.protocols.smtp.transport import Clock, Timer, Transport
+from certmaild.protocols.turns import Turns
 
 log = Logger()
 
@@ -79,6 +80,7 @@ class SmtpFactory(Factory):
         tls: IOpenSSLServerConnectionCreator | None = None,
         hash_address: Callable[[str], str] = lambda address: "-",
         hub: ChangeHub | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.terrain = terrain
         self.reception = reception
@@ -88,6 +90,7 @@ class SmtpFactory(Factory):
         self.tls = tls
         self.hash_address = lru_cache(maxsize=4096)(hash_address)
         self.hub = hub
+        self.turns = turns or Turns(clock)
         self.connections: set[SmtpConnection] = set()
         self._gone: Deferred[None] | None = None
 
@@ -195,9 +198,9 @@ class SmtpConnection(Protocol):
             return
         self._last_input = self.factory.clock.seconds()
         session.receive_data(data)
-        if not self._is_working:
-            self._work()
-        elif session.buffered > HIGH_WATER and not self._is_paused:
+        if not self._is_working and self._work():
+            return
+        if session.buffered > HIGH_WATER and not self._is_paused:
             self._is_paused = True
             self.transport.pauseProducing()
 
@@ -263,9 +266,17 @@ class SmtpConnection(Protocol):
         networks = self._terrain.clear_networks
         return bool(networks) and any(ip_address(self._peer.partition("%")[0]) in network for network in networks)
 
-    def _work(self) -> None:
+    def _work(self) -> bool:
+        """Go on, or return False when it is the turn of others."""
+        turns = self.factory.turns
+        if not turns.begin(self._work):
+            return False
         self._is_working = True
-        Deferred.fromCoroutine(self._go_on()).addErrback(self._fail)
+        try:
+            Deferred.fromCoroutine(self._go_on()).addErrback(self._fail)
+        finally:
+            turns.end()
+        return True
 
     async def _go_on(self) -> None:
         """Do all that the session asks until it needs more input."""
@@ -275,10 +286,11 @@ class SmtpConnection(Protocol):
                 self._is_working = False
                 self._end_now()
                 return
+            if self.factory.turns.is_over():
+                self._flush()
+                await self.factory.turns.others_first()
             event = session.next_event()
             if event is events.YIELD:
-                self._flush()
-                await self._others_first()
                 continue
             if isinstance(event, events.Signal):
                 break
@@ -292,11 +304,6 @@ class SmtpConnection(Protocol):
                 self._is_paused = False
                 if not self._is_output_full:
                     self.transport.resumeProducing()
-
-    def _others_first(self) -> "Deferred[None]":
-        turn: Deferred[None] = Deferred()
-        self.factory.clock.callLater(0, turn.callback, None)
-        return turn
 
     async def _do(self, session: Session, event: events.Event) -> None:
         match event:

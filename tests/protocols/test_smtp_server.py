@@ -6,10 +6,10 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from support import WorkingClock
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
@@ -21,6 +21,7 @@ from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import MailArguments, Path
 from certmaild.protocols.smtp.interfaces import Hop, Listener
 from certmaild.protocols.smtp.server import HIGH_WATER, SmtpConnection, SmtpFactory, Terrain
+from certmaild.protocols.turns import TURN_S
 
 USER = b"u" * 16
 AUTH = b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n"
@@ -153,7 +154,8 @@ class Setting:
         is_door_open: bool = True,
         **terrain: Any,
     ) -> None:
-        self.clock, self.taker, self.gate, self.door, self.hub = Clock(), Taker(), Gate(), Door(), ChangeHub()
+        self.clock = WorkingClock()
+        self.taker, self.gate, self.door, self.hub = Taker(), Gate(), Door(), ChangeHub()
         self.door.is_open = is_door_open
         self.factory = SmtpFactory(
             Terrain(listener, "mx.example.com", limits or Limits(), **terrain),
@@ -340,12 +342,29 @@ def test_replies_of_a_group_leave_together() -> None:
 
 def test_a_flood_of_commands_lets_others_go_first() -> None:
     setting = inbound()
-    assert setting.send(b"NOOP\r\n" * 150).count(b"250") == 64
-    setting.clock.advance(0)
-    assert setting.said().count(b"250") == 86
-    setting.send(b"NOOP\r\n" * 70)
+    setting.clock.look_s = TURN_S / 4
+    first = setting.send(b"NOOP\r\n" * 1000).count(b"250")
+    assert 64 <= first < 500
+    assert setting.send(b"NOOP\r\n") == b""
+    for _ in range(20):
+        setting.clock.advance(0)
+    assert first + setting.said().count(b"250") == 1001
+    setting.send(b"NOOP\r\n" * 1000)
     setting.lose()
     setting.clock.advance(0)
+
+
+def test_a_flood_that_waits_for_its_turn_is_not_read_on() -> None:
+    setting, other = inbound(), inbound()
+    other.factory.turns = setting.factory.turns
+    setting.clock.look_s = TURN_S / 4
+    setting.send(b"NOOP\r\n" * 1000)
+    assert other.send(b"NOOP\r\n" * (HIGH_WATER // 6 + 1)) == b""
+    assert other.transport.producerState == "paused"
+    for _ in range(400):
+        setting.clock.advance(0)
+    assert other.said().count(b"250") == HIGH_WATER // 6 + 1
+    assert other.transport.producerState == "producing"
 
 
 @pytest.mark.parametrize(("sent", "patience"), [(b"", 300), (MESSAGE, 180)])

@@ -19,6 +19,7 @@ from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import Bad, ConnectionGone, No
 from certmaild.protocols.imap.registry import AFTER_LOGIN, COMMANDS, Spec
 from certmaild.protocols.limits import Limits
+from certmaild.protocols.turns import TURN_S
 
 
 @pytest.fixture
@@ -355,10 +356,29 @@ def test_a_client_that_sends_on_is_paused(house: House, hung: "Deferred[None]") 
 
 
 def test_pipelined_commands_let_others_have_their_turn(house: House) -> None:
-    line = house.log_in()
-    assert line.send(b"a NOOP\r\n" * 20).count(b"a OK") == 16
+    line, other = house.log_in(), house.log_in()
+    house.clock.look_s = TURN_S / 40
+    first = line.send(b"a NOOP\r\n" * 200).count(b"a OK")
+    assert 1 < first < 50
+    # Both wait; the one who has just come goes before the one who sent a flood, but behind a share of his.
+    assert other.send(b"b NOOP\r\n") == b""
     house.clock.advance(0)
-    assert line.take().count(b"a OK") == 4
+    assert other.take() == b"b OK Completed.\r\n"
+    second = line.take().count(b"a OK")
+    assert 0 < second < 200 - first
+    for _ in range(20):
+        house.clock.advance(0)
+    assert first + second + line.take().count(b"a OK") == 200
+
+
+def test_a_flood_that_waits_for_its_turn_is_not_read_on(house: House) -> None:
+    line = house.log_in()
+    house.clock.look_s = TURN_S / 10
+    line.send(b"a NOOP\r\n" * 200)
+    assert line.reading_paused
+    for _ in range(100):
+        house.clock.advance(0)
+    assert not line.reading_paused
 
 
 # Streams
