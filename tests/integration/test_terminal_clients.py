@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clients_support import log_in, read_all, run
+from clients_support import deliver, log_in, make_mail, read_all, run
 from daemon import Account, Daemon
+from terminal_support import Terminal
 
 Find = Callable[[str], str]
 
@@ -88,3 +89,26 @@ def test_mutt_and_the_server_keep_one_copy_together(
         status, answer = imap.status("Sent", "(MESSAGES UIDNEXT)")
     # Two UIDs were given only where the server's copy was there first.
     assert (status, answer[0].split()[-1]) == ("OK", b"2)" if first == "yes" else b"3)")
+
+
+def test_mutt_reads_a_message_on_a_terminal(daemon: Daemon, account: Account, program: Find, tmp_path: Path) -> None:
+    """As a person does: the index shows the subject, Enter the text; deleting and leaving expunges."""
+    # Words without a letter in the same place: a screen program writes only what differs.
+    for subject, text in (("first-subject", "plainly-readable"), ("SECOND-ONE", "NOTAWORDOFITTHESAME")):
+        deliver(daemon, account.address, make_mail(subject, text + "\r\n", to=account.address))
+    rc = write_muttrc(tmp_path / "muttrc", daemon, account)
+    (tmp_path / "Mail").mkdir()
+    inbox = f"imaps://localhost:{daemon.ports['imaps']}/INBOX"
+    with Terminal(program("mutt"), "-F", str(rc), "-e", "set delete=yes", "-f", inbox, home=tmp_path) as mutt:
+        mutt.wait_for("first-subject")
+        mutt.type("1\n\n")
+        assert "first-subject" in mutt.wait_for("plainly-readable")
+        mutt.type("j")
+        mutt.wait_for("NOTAWORDOFITTHESAME")
+        mutt.type("d")
+        mutt.type("qq")
+        assert mutt.end() == 0
+    with log_in(daemon, account) as imap:
+        imap.select("INBOX")
+        assert imap.search(None, "SEEN")[1] == [b"1"]
+        assert imap.search(None, "ALL")[1] == [b"1"]
