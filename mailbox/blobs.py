@@ -6,7 +6,7 @@ a larger message goes ahead in staged transactions, and memory stays flat.
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -36,6 +36,8 @@ from certmaild.mailbox.processes import this_process
 
 STAGE_OCTETS = 4 * 1024 * 1024
 """Sealed frames held in memory; more of them are written ahead in transactions of this size."""
+LARGE_OCTETS = 1024 * 1024
+"""A message above this is hashed, compressed and sealed in a thread, so many octets at a time."""
 _LEAST_GAIN = 0.97
 """A frame that compresses to more than this share is stored as it is."""
 _MAX_FACTS_OCTETS = 16 * 1024 * 1024
@@ -132,6 +134,9 @@ class BlobWriter:
         self._row_octets = 0
         self._staged = False
         self._ended = False
+        self._hashed_ahead = 0
+        """Octets of what waits that the digest has already."""
+        self._sealing: Deferred[None] | None = None
         self._flushing: Deferred[None] | None = None
 
     def set_header_octets(self, octets: int) -> None:
@@ -146,21 +151,30 @@ class BlobWriter:
         if self._ended:
             raise StoreUnavailable("the upload has ended")
         self.size += len(data)
-        self._sha256.update(data)
         self._waiting += data
-        self._cut()
-        if self._row_octets <= STAGE_OCTETS:
+        if self.size <= LARGE_OCTETS:
+            self._sha256.update(data)
+            self._cut()
+            self._hashed_ahead = len(self._waiting)
             return None
-        if self._flushing is None:
-            self._flushing = self._stage()
+        if not self._frames:
+            self._sha256.update(memoryview(self._waiting)[self._hashed_ahead :])
+            self._cut_first()
+            self._hashed_ahead = len(self._waiting)
+        if len(self._waiting) <= LARGE_OCTETS:
             return None
-        return self._wait_and_stage()
+        if self._sealing is None:
+            self._sealing = self._seal_ahead()
+            return None
+        return self._wait_and_seal()
 
     async def finish(self) -> StoredBlob:
         """The blob; its last rows are not written yet."""
+        if self._sealing is not None:
+            await self._sealing
         if self._flushing is not None:
             await self._flushing
-            self._flushing = None
+        self._sha256.update(memoryview(self._waiting)[self._hashed_ahead :])
         self._cut()
         self._ended = True
         if not self._frames:
@@ -184,8 +198,9 @@ class BlobWriter:
         """Forget it all; what was staged is given to the collector. May be called at any time."""
         self._ended = True
         self._rows, self._waiting = [], bytearray()
-        if self._flushing is not None:
-            self._flushing.addErrback(lambda failure: None)
+        for under_way in (self._sealing, self._flushing):
+            if under_way is not None:
+                under_way.addErrback(lambda failure: None)
         if not self._staged:
             return None
         return self._engine.write(lambda txn: _abandon(txn, self.blob_id))
@@ -225,6 +240,45 @@ class BlobWriter:
         self._row_octets += len(sealed)
         self._frames += 1
 
+    # Large messages: what is ready is sealed in a thread while more comes, and written while more is sealed.
+
+    def _seal_ahead(self) -> Deferred[None]:
+        """Take whole frames, of which none is the last, out of what waits, and seal them in a thread."""
+        waiting = self._waiting
+        count = (len(waiting) - 1) // FRAME_OCTETS
+        with memoryview(waiting) as octets:
+            batch = bytes(octets[: count * FRAME_OCTETS])
+        del waiting[: len(batch)]
+        first, self._frames = self._frames, self._frames + count
+        hashed = min(self._hashed_ahead, len(batch))
+        self._hashed_ahead -= hashed
+        return Deferred.fromCoroutine(self._seal_batch(batch, first, hashed))
+
+    async def _seal_batch(self, batch: bytes, first: int, hashed: int) -> None:
+        def work(_: ReadTxn) -> list[tuple[bytes, bytes]]:
+            octets = memoryview(batch)
+            self._sha256.update(octets[hashed:])
+            return [
+                (frame_key(self.blob_id, frame), _seal(self._cek, self.blob_id, frame, False, content, self._padding))
+                for frame, content in enumerate(_cut_up(octets, FRAME_OCTETS), first)
+            ]
+
+        rows = await self._engine.scan(work)
+        if self._ended:
+            return
+        self._rows += rows
+        self._row_octets += sum(len(value) for _, value in rows)
+        if self._row_octets > STAGE_OCTETS:
+            if self._flushing is not None:
+                await self._flushing
+            if not self._ended:
+                self._flushing = self._stage()
+
+    async def _wait_and_seal(self) -> None:
+        if self._sealing is not None:
+            await self._sealing
+        self._sealing = None if self._ended else self._seal_ahead()
+
     # Staging.
 
     def _stage(self) -> Deferred[None]:
@@ -243,11 +297,6 @@ class BlobWriter:
 
         return Deferred.fromCoroutine(_awaited(self._engine.write(work, grows=True)))
 
-    async def _wait_and_stage(self) -> None:
-        if self._flushing is not None:
-            await self._flushing
-        self._flushing = None if self._ended else self._stage()
-
 
 async def _awaited(written: Awaitable[None]) -> None:
     await written
@@ -257,6 +306,10 @@ def _abandon(txn: WriteTxn, blob_id: BlobId) -> None:
     """Hand a staged upload to the collector, dead since ever."""
     if txn.delete(Table.STAGE, blob_id):
         txn.put(Table.DEAD, dead_key(0, blob_id), b"")
+
+
+def _cut_up(octets: memoryview, size: int) -> Iterator[memoryview]:
+    return (octets[at : at + size] for at in range(0, len(octets), size))
 
 
 def _header_end(octets: bytearray) -> int:
@@ -269,12 +322,12 @@ def _header_end(octets: bytearray) -> int:
 # Frames to bytes and back.
 
 
-def _seal(cek: bytes, blob_id: bytes, frame: int, last: bool, content: bytes, padding: bool) -> bytes:
+def _seal(cek: bytes, blob_id: bytes, frame: int, last: bool, content: bytes | memoryview, padding: bool) -> bytes:
     packed = pack(content)
     if len(packed) < _LEAST_GAIN * len(content):
         plain = pack_frame(Codec.ZSTD, packed, padding)
     else:
-        plain = pack_frame(Codec.RAW, content, padding)
+        plain = pack_frame(Codec.RAW, bytes(content), padding)
     return seal_frame(cek, frame_context(blob_id, frame, last), plain)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from certmaild.mailbox.decoding import Base64Counter, QuotedPrintableCounter
+from certmaild.mailbox.decoding import Base64Counter, QuotedPrintableCounter, base64_lines
 from certmaild.mailbox.mime_envelope import envelope, message_ids, reference_hashes
 from certmaild.mailbox.mime_header import (
     field_value,
@@ -211,11 +211,11 @@ class Scanner:
         start = self._at - self._base
         if upto <= start:
             return
-        self._lines += buffer.count(b"\n", start, upto)
-        if body:
-            counter = self._stack[-1].counter
-            if counter is not None:
-                counter.feed(buffer[start:upto])
+        counter = self._stack[-1].counter if body else None
+        if counter is None:
+            self._lines += buffer.count(b"\n", start, upto)
+        else:
+            self._lines += _count(counter, buffer[start:upto])
         self._at = upto + self._base
 
     # Header
@@ -341,7 +341,10 @@ class Scanner:
         """Of the first delimiter line whose line feed in front lies before ``limit``: that position, the position
         after its own line, the level in the stack, and whether it closes."""
         delimiters = self._delimiters
-        at = start
+        # One octet is looked for fifty times as fast as three, and in base64 there is no such octet.
+        at = buffer.find(b"-", start + 1, limit + 2) - 1
+        if at < 0:
+            return None
         while (at := buffer.find(b"\n--", at, limit + 2)) >= 0:
             if self._failed >= MAX_FAILED:
                 match = self._compiled().search(buffer, at)
@@ -450,6 +453,15 @@ class Scanner:
         parent.children.append(structure)
         if node.is_root:
             parent.envelope = node.envelope
+
+
+def _count(counter: Base64Counter | QuotedPrintableCounter, octets: bytes) -> int:
+    """Let the octets of a part be counted; how many lines end in them."""
+    if isinstance(counter, Base64Counter) and (lines := base64_lines(octets)) is not None:
+        counter.count(len(octets) - 2 * lines)
+        return lines
+    counter.feed(octets)
+    return octets.count(b"\n")
 
 
 def _read_fields(header: bytes) -> dict[bytes, bytes]:

@@ -18,7 +18,7 @@ class _Contexts(local):
 _contexts = _Contexts()
 
 
-def pack(octets: bytes, level: int = 3) -> bytes:
+def pack(octets: bytes | memoryview, level: int = 3) -> bytes:
     """One zstd frame."""
     compressor = _contexts.compressors.get(level)
     if compressor is None:

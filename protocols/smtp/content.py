@@ -5,6 +5,8 @@ What comes out holds no NUL, bare CR or bare LF, ends in CRLF, and is the same h
 
 from enum import Enum
 
+from certmaild.mailbox.decoding import base64_lines
+
 _END = b"\r\n.\r\n"
 _STUFFED = b"\r\n."
 
@@ -106,6 +108,8 @@ class ChunkContent:
 
 def has_bare_line_end(text: bytes) -> bool:
     """Whether a CR or LF stands alone. ``text`` must not be cut inside a CRLF."""
+    if base64_lines(text) is not None:
+        return False
     # Faster than three counts: CR and LF are then looked for where there are none.
     stripped = b"".join(text.split(b"\r\n"))
     return b"\n" in stripped or b"\r" in stripped

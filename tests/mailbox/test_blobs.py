@@ -316,7 +316,7 @@ def test_a_full_disk_ends_the_upload() -> None:
     async def work() -> None:
         writer = BlobWriter(engine, lambda: 0)
         with pytest.raises(StoreFull):
-            for _ in range(3):
+            for _ in range(6):
                 pause = writer.write(noise(STAGE_OCTETS))
                 if pause is not None:
                     await pause

@@ -166,7 +166,7 @@ async def work():
         pause = writer.write(os.urandom(1 << 20))
         if pause is not None:
             await pause
-            print("staged", flush=True)
+            print("waited", flush=True)
 run(work())
 """
 
@@ -177,11 +177,13 @@ def test_an_upload_that_was_killed_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT / "tests") as process:
         assert process.stdout is not None
-        for _ in range(3):
-            assert process.stdout.readline() == b"staged\n"
-        assert run(Collector(engine, lambda: 10_000).collect()) == 0
-        assert len(keys(engine, Table.STAGE)) == 1
-        os.kill(process.pid, signal.SIGKILL)
+        try:
+            for _ in range(12):
+                assert process.stdout.readline() == b"waited\n"
+            assert run(Collector(engine, lambda: 10_000).collect()) == 0
+            assert len(keys(engine, Table.STAGE)) == 1
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert run(Collector(engine, lambda: 10_000).collect()) > 0
     for table in (Table.BLOB, Table.STAGE, Table.DEAD):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certmaild.mailbox.decoding import Base64Decoder, QuotedPrintableDecoder
+from certmaild.mailbox.decoding import Base64Counter, Base64Decoder, QuotedPrintableDecoder, base64_lines
 from certmaild.mailbox.mime import Scan, Scanner, part_of
 from certmaild.mailbox.mime_envelope import parse_addresses
 from certmaild.mailbox.mime_header import header_fields, parameter, parse_media_type
@@ -416,3 +416,22 @@ def test_at_most_64_parameters_are_read() -> None:
 def test_at_most_2000_addresses_are_read() -> None:
     assert len(parse_addresses(b"a@b, " * 2000)) == 2000
     assert len(parse_addresses(b"a@b, " * 2001)) == 2000
+
+
+@given(st.lists(st.sampled_from([b"A", b"bC", b"9+/", b"=", b"\r\n", b"\r", b"\n", b"-", b"AAAA\r\nBBBB\r\nCCCC\r\n"])))
+def test_regular_base64_is_told_from_all_else(pieces: list[bytes]) -> None:
+    octets = b"".join(pieces)
+    lines = base64_lines(octets)
+    if lines is not None:
+        assert octets.count(b"\r\n") == octets.count(b"\n") == octets.count(b"\r") == lines
+        counter = Base64Counter()
+        counter.feed(octets)
+        assert len(octets) - 2 * lines == counter._digits
+
+
+def test_regular_base64() -> None:
+    line = b"QUJD" * 19 + b"\r\n"
+    for octets in (line * 5, line[7:] + line * 3 + line[:9], line[-2:] + line * 2):
+        assert base64_lines(octets) == octets.count(b"\n")
+    for octets in (b"", line, line * 3 + b"==", line + line[1:] + line, line[-1:] + line * 3, line * 3 + b"\r"):
+        assert base64_lines(octets) is None
