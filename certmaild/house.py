@@ -114,7 +114,14 @@ class House:
         config, limits = self.config, self.config.limits
         relay_port = config.listen.smtp
         doorkeeper = InProcessDoorkeeper(limits, relay_ports=(relay_port,) if isinstance(relay_port, int) else ())
-        mailboxes = MailboxPool(self.engine, self.secrets, self.engine.hub, self.reactor.seconds, leases=self.volatile)
+        mailboxes = MailboxPool(
+            self.engine,
+            self.secrets,
+            self.engine.hub,
+            self.reactor.seconds,
+            leases=self.volatile,
+            call_later=self.reactor.callLater,
+        )
         gatekeeper = self._gatekeeper = InProcessGatekeeper(
             self.engine,
             self.secrets,

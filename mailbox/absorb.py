@@ -6,6 +6,7 @@ The write takes effect only if the user head still says what the opening began f
 
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hmac import compare_digest
 from typing import Protocol
@@ -35,6 +36,8 @@ log = Logger()
 FIRST_SLICE = 64
 LARGEST_SLICE = 512
 LEASE_S = 10.0
+RETRY_S = 2.0
+"""While arrivals wait and another process has the lease: how often to see whether it is alive and done."""
 
 
 class Leases(Protocol):
@@ -179,13 +182,20 @@ def target_of(table: FolderRows, special_use: int) -> BoxId:
 class Absorber:
     """Absorbs for one open mailbox: one slice at a time, whoever asks."""
 
-    def __init__(self, reach: Reach, leases: Leases | None = None) -> None:
+    def __init__(
+        self,
+        reach: Reach,
+        leases: Leases | None = None,
+        call_later: Callable[[float, Callable[[], None]], object] | None = None,
+    ) -> None:
         self._reach = reach
         self._leases = leases
+        self._call_later = call_later
         self._lock = DeferredLock()
         self._running = False
         self._again = False
         self._stopped = False
+        self._retries = False
         self.alarm: str | None = None
         """What is wrong with the queue; nothing is absorbed any more."""
 
@@ -239,7 +249,10 @@ class Absorber:
         try:
             while self._again and not self._stopped:
                 self._again = False
+                if not await self._reach.read(lambda txn: _waiting(txn, self._reach)):
+                    continue
                 if self._leases is not None and not self._leases.take(lease, LEASE_S):
+                    self._try_later()
                     return
                 await self.absorb()
         except (MailboxError, KeysClosed) as error:
@@ -248,6 +261,16 @@ class Absorber:
             self._running = False
             if self._leases is not None:
                 self._leases.give_back(lease)
+
+    def _try_later(self) -> None:
+        """Another process absorbs. Should it die, or let its mailbox go before the end, nobody would tell us."""
+        if self._call_later is not None and not self._retries:
+            self._retries = True
+            self._call_later(RETRY_S, self._retry)
+
+    def _retry(self) -> None:
+        self._retries = False
+        self.kick()
 
     def stop(self) -> None:
         """Begin no further slice."""

@@ -29,7 +29,11 @@ class _Place:
 
 
 class MailboxPool:
-    """Opens mailboxes; ``seconds`` is wall-clock time, such as ``reactor.seconds``."""
+    """Opens mailboxes; ``seconds`` is wall-clock time, such as ``reactor.seconds``.
+
+    With ``leases`` shared by several processes, ``call_later`` (such as ``reactor.callLater``) is needed to take over
+    from one that died.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class MailboxPool:
         seconds: Callable[[], float],
         *,
         leases: Leases | None = None,
+        call_later: Callable[[float, Callable[[], None]], object] | None = None,
         cache_octets: int = 64 << 20,
     ) -> None:
         self._engine = engine
@@ -46,6 +51,7 @@ class MailboxPool:
         self._hub = hub
         self._seconds = seconds
         self._leases = leases
+        self._call_later = call_later
         self._cache = PageCache(cache_octets)
         self._places: dict[UserId, _Place] = {}
 
@@ -69,7 +75,7 @@ class MailboxPool:
     def _place(self, user_id: UserId, address: str, keys: KeyRing) -> _Place:
         keys.__enter__()
         reach = Reach(self._engine, self._secrets, Shelf(user_id, keys, self._cache), self._seconds)
-        absorber = Absorber(reach, self._leases)
+        absorber = Absorber(reach, self._leases, self._call_later)
         mailbox = OpenMailbox(reach, address, self._hub, absorber, lambda: self._released(user_id))
 
         def changed(change: Change) -> None:

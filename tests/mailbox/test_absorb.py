@@ -1,18 +1,26 @@
 """Absorbing arrivals: order, targets, the chain, races, orders, alarms."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from mailbox_support import PREFIX, House, mail, make_house
 from support import run
+from twisted.internet.task import Clock
 
-from certmaild.mailbox.absorb import LARGEST_SLICE, Absorber
+from certmaild.mailbox.absorb import LARGEST_SLICE, RETRY_S, Absorber
 from certmaild.mailbox.arrivals import queue_order
+from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import Mid
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.values import SERVER_COPY, SpecialUse, SystemFlag
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -137,17 +145,20 @@ def test_an_order_expunges_a_message_wherever_it_lies(house: House) -> None:
     assert len(house.rows([Table.OWN])) == 1
 
 
+class Taken:
+    """Another process has every lease."""
+
+    asked = 0
+
+    def take(self, name: bytes, seconds: float) -> bool:
+        self.asked += 1
+        return False
+
+    def give_back(self, name: bytes) -> None:
+        pass
+
+
 def test_leases_keep_other_processes_from_the_same_work(house: House) -> None:
-    class Taken:
-        asked = 0
-
-        def take(self, name: bytes, seconds: float) -> bool:
-            self.asked += 1
-            return False
-
-        def give_back(self, name: bytes) -> None:
-            pass
-
     asleep(house)
     house.deliver(mail())
     leases = Taken()
@@ -156,6 +167,58 @@ def test_leases_keep_other_processes_from_the_same_work(house: House) -> None:
     assert leases.asked == 1 and len(house.rows([Table.IN])) == 1
     assert run(opened.absorb()) == 1
     opened.close()
+
+
+HOLDER = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from certmaild.mailbox.engine_volatile import VolatileStore
+assert VolatileStore(Path(sys.argv[1]), lambda: 0.0).take(bytes.fromhex(sys.argv[2]), 10)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_lease_of_a_killed_process_is_taken_over_when_it_runs_out(house: House, tmp_path: Path) -> None:
+    asleep(house)
+    clock = Clock()
+    leases = VolatileStore(tmp_path / "volatile", clock.seconds)
+    words = [sys.executable, "-P", "-c", HOLDER.format(root=str(ROOT)), str(tmp_path / "volatile")]
+    killed = subprocess.run([*words, (b"absorb" + house.user_id).hex()], cwd=ROOT / "tests", check=False)
+    assert killed.returncode == -signal.SIGKILL
+    pool = MailboxPool(
+        house.engine, house.secrets, house.engine.hub, clock.seconds, leases=leases, call_later=clock.callLater
+    )
+    opened = pool.open(house.user_id, "joe@example.com", house.keys)
+    assert not clock.getDelayedCalls()
+    for number in range(3):
+        house.deliver(mail(str(number)))
+    assert len(clock.getDelayedCalls()) == 1
+    while clock.seconds() < 10 - RETRY_S:
+        clock.advance(RETRY_S)
+        assert len(house.rows([Table.IN])) == 3
+    clock.advance(RETRY_S)
+    assert not house.rows([Table.IN])
+    assert not clock.getDelayedCalls()
+    opened.close()
+    leases.close()
+
+
+def test_nobody_asks_again_for_a_lease_once_the_other_has_absorbed(house: House) -> None:
+    asleep(house)
+    clock, leases = Clock(), Taken()
+    pool = MailboxPool(
+        house.engine, house.secrets, house.engine.hub, clock.seconds, leases=leases, call_later=clock.callLater
+    )
+    opened = pool.open(house.user_id, "joe@example.com", house.keys)
+    house.deliver(mail())
+    run(Absorber(house.mailbox._reach).absorb())
+    clock.advance(RETRY_S)
+    assert not clock.getDelayedCalls() and leases.asked == 1
+    house.deliver(mail())
+    opened.close()
+    clock.advance(RETRY_S)
+    assert not clock.getDelayedCalls() and len(house.rows([Table.IN])) == 1
 
 
 def test_sessions_share_one_mailbox(house: House) -> None:
