@@ -68,7 +68,12 @@ def _owner(txn: ReadTxn, key: bytes) -> Target | None:
 def read_account(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> Account | None:
     """The account's row."""
     value = txn.get(Table.ACCT, user_id)
-    return None if value is None else decode_account(open_row(sealer, Table.ACCT, user_id, value))
+    return None if value is None else open_account(sealer, user_id, value)
+
+
+def open_account(sealer: RowSealer, user_id: UserId, value: bytes) -> Account:
+    """An account from its row. Raises `Damaged`."""
+    return decode_account(open_row(sealer, Table.ACCT, user_id, value))
 
 
 def write_account(txn: WriteTxn, sealer: RowSealer, user_id: UserId, account: Account) -> None:

@@ -22,7 +22,6 @@ from certmaild.mailbox.layout import (
     Own,
     Table,
     Tail,
-    Use,
     arrival_key,
     decode_count,
     decode_in_row,
@@ -119,8 +118,7 @@ def write_arrivals(txn: WriteTxn, secrets: ArrivalSecrets, blob: StoredBlob, arr
         user_id = arrival.user_id
         _append(txn, secrets, user_id, arrival.sealed, arrival.digest)
         _own(txn, secrets, arrival, blob.blob_id)
-        use = ownership.read_use(txn, secrets, user_id)
-        ownership.write_use(txn, secrets, user_id, Use(use.octets + arrival.octets, use.messages + 1))
+        ownership.add_use(txn, secrets, user_id, arrival.octets, 1)
         txn.announce(Change(ChangeKind.ARRIVAL, user_id))
         count += 1
     txn.put(Table.REF, blob.blob_id, encode_count(count))
@@ -135,11 +133,13 @@ def queue_order(txn: WriteTxn, secrets: ArrivalSecrets, user_id: UserId, mid: Mi
 
 def _append(txn: WriteTxn, secrets: ArrivalSecrets, user_id: UserId, row: bytes, digest: bytes) -> None:
     """Put a row at the end of a user's queue and move its tail."""
-    tail = _read_tail(txn, secrets, user_id)
+    last = txn.last_put(Table.TAIL, user_id)
+    tail = last if isinstance(last, Tail) else _read_tail(txn, secrets, user_id)
     dtag = secrets.dtag(user_id, tail.next_seq, tail.dtag, digest)
     txn.put(Table.IN, arrival_key(user_id, tail.next_seq), row + dtag)
-    after = encode_tail(Tail(tail.next_seq + 1, dtag))
-    txn.put(Table.TAIL, user_id, secrets.seal_row(Table.TAIL, user_id, after))
+    after = Tail(tail.next_seq + 1, dtag)
+    # A group that files several messages for one user seals his tail once.
+    txn.put_last(Table.TAIL, user_id, after, lambda: secrets.seal_row(Table.TAIL, user_id, encode_tail(after)))
 
 
 def _read_tail(txn: WriteTxn, secrets: RowSealer, user_id: UserId) -> Tail:

@@ -17,8 +17,8 @@ from certmaild.mailbox.layout_accounts import Role, SentCopies, State
 
 __all__ = ["Directory", "RecipientFacts", "Target"]
 
-CHECKED_KEYS = 4096
-"""Public keys remembered as checked, each with its row: 1.4 KB."""
+REMEMBERED = 4096
+"""Users whose public key, with its row 1.4 KB, and whose account are remembered as they were last opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,9 @@ class Directory:
     def __init__(self, engine: Engine, secrets: ServerSecrets) -> None:
         self._engine = engine
         self._secrets = secrets
-        # A check takes as long as the rest of a look-up; the answer depends on nothing but the row and whose it is.
-        self._checked = lru_cache(maxsize=CHECKED_KEYS)(partial(check_public_key, secrets))
+        # Both take as long as the rest of a look-up, and depend on nothing but the row and whose it is.
+        self._checked = lru_cache(maxsize=REMEMBERED)(partial(check_public_key, secrets))
+        self._opened = lru_cache(maxsize=REMEMBERED)(partial(account_rows.open_account, secrets))
 
     async def find(self, address: Address) -> Target | None:
         """Whose address this is; aliases and ``+tag`` are resolved. Disabled accounts are found too."""
@@ -74,9 +75,10 @@ class Directory:
             target = account_rows.find_address(txn, address)
             if target is None:
                 return None
-            account = account_rows.read_account(txn, secrets, target.user_id)
-            if account is None:
+            row = txn.get(Table.ACCT, target.user_id)
+            if row is None:
                 raise Damaged("an address without an account")
+            account = self._opened(target.user_id, row)
             use = ownership.read_use(txn, secrets, target.user_id)
             return RecipientFacts(
                 target.user_id,

@@ -1,7 +1,7 @@
 """The engine port over LMDB: durable, shared between processes, group commit in one writer thread (DESIGN 4)."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from certmaild.mailbox.baton import borrowed
 from certmaild.mailbox.changes import Change, ChangeHub
 from certmaild.mailbox.environment import MAP_OCTETS, Environment, LmdbWrites, is_full, translated_fault
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable
@@ -260,20 +261,28 @@ class LmdbEngine:
     def _attempt_in(self, txn: lmdb.Transaction, group: list[_Write], changes: list[Change]) -> list[_Write]:
         writes = LmdbWrites(txn, self._env.dbs)
         try:
-            done = 0
-            for write in group:
-                if writes.octets > GROUP_OCTETS:
-                    break
-                if not self._run(write, writes):
-                    return [other for other in group if not other.failed]
-                done += 1
+            done = self._run_all(group, writes)
+            if done is None:
+                return [other for other in group if not other.failed]
             ready, left = group[:done], group[done:]
             if writes.writes:
+                writes.finish()
                 return self._commit(txn, writes, ready, changes) + left
             changes.extend(writes.changes)
             return left
         finally:
             txn.abort()
+
+    def _run_all(self, group: list[_Write], writes: LmdbWrites) -> int | None:
+        """Run what fits into one transaction; how many. None if the group must run again without one that failed."""
+        # Who writes alone finds the interpreter free as a rule, and should not wait for the reactor to turn.
+        with borrowed(self._reactor.callFromThread) if len(group) > 1 else nullcontext():
+            for done, write in enumerate(group):
+                if writes.octets > GROUP_OCTETS:
+                    return done
+                if not self._run(write, writes):
+                    return None
+        return len(group)
 
     def _run(self, write: _Write, writes: LmdbWrites) -> bool:
         """Run one function. False if it failed after a write, so that the group must run again without it."""

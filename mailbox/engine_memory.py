@@ -77,6 +77,13 @@ class _Txn:
         self.undo.append((table, key, rows.values.get(key)))
         return rows.delete(key)
 
+    def put_last(self, table: Table, key: bytes, value: object, seal: Callable[[], bytes]) -> None:
+        # A group of one.
+        self.put(table, key, seal())
+
+    def last_put(self, table: Table, key: bytes) -> object | None:
+        return None
+
     def announce(self, change: Change) -> None:
         self.changes.append(change)
 

@@ -66,20 +66,48 @@ def _seek_before(cursor: lmdb.Cursor, stop: bytes | None) -> bool:
 class LmdbWrites(LmdbReads):
     """Reads and writes of the group that is being gathered."""
 
-    __slots__ = ("changes", "octets", "writes")
+    __slots__ = ("_last", "changes", "octets", "writes")
 
     def __init__(self, txn: lmdb.Transaction, dbs: dict[Table, lmdb._Database]) -> None:
         super().__init__(txn, dbs)
         self.changes: list[Change] = []
         self.octets = 0
         self.writes = 0
+        self._last: dict[tuple[Table, bytes], tuple[object, Callable[[], bytes]]] = {}
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        if (table, key) in self._last:
+            self._write_last(table)
+        return self._get(key, None, self._dbs[table])
+
+    def put_last(self, table: Table, key: bytes, value: object, seal: Callable[[], bytes]) -> None:
+        self.writes += 1
+        self._last[table, key] = value, seal
+
+    def last_put(self, table: Table, key: bytes) -> object | None:
+        found = self._last.get((table, key))
+        return None if found is None else found[0]
+
+    def finish(self) -> None:
+        """Write what `put_last` left, before the commit."""
+        self._write_last(None)
+
+    def _write_last(self, table: Table | None) -> None:
+        """Write the rows of one table, or all, that wait for their last value."""
+        for place in [place for place in self._last if table is None or place[0] is table]:
+            _, seal = self._last.pop(place)
+            self._txn.put(place[1], seal(), True, True, False, self._dbs[place[0]])
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
+        if self._last:
+            self._last.pop((table, key), None)
         self.writes += 1
         self.octets += len(value)
         self._txn.put(key, value, True, True, False, self._dbs[table])
 
     def delete(self, table: Table, key: bytes) -> bool:
+        if self._last:
+            self._write_last(table)
         self.writes += 1
         return bool(self._txn.delete(key, b"", self._dbs[table]))
 
@@ -92,6 +120,8 @@ class LmdbWrites(LmdbReads):
         """Seeks anew for each pair, since the caller may write between two."""
         db, low, high = self._dbs[table], start, stop
         while True:
+            if self._last:
+                self._write_last(table)
             with self._txn.cursor(db) as cursor:
                 if not (_seek_before(cursor, high) if reverse else cursor.set_range(low)):
                     return

@@ -44,6 +44,17 @@ class WriteTxn(ReadTxn, Protocol):
         """Remove one key; whether it was there."""
         ...
 
+    def put_last(self, table: Table, key: bytes, value: object, seal: Callable[[], bytes]) -> None:
+        """Write one value that the next in the group may replace: ``seal`` makes its octets once, for the last of them.
+
+        Every other call sees it written. ``value`` is what `last_put` gives, and must not be changed afterwards.
+        """
+        ...
+
+    def last_put(self, table: Table, key: bytes) -> object | None:
+        """The ``value`` of the last `put_last` for this row, while nobody needed its octets; else None: ask `get`."""
+        ...
+
     def announce(self, change: Change) -> None:
         """After the commit, wake whoever watches this, here and in other processes."""
         ...

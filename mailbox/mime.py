@@ -12,12 +12,11 @@ from typing import Final, NamedTuple
 from certmaild.mailbox.decoding import Base64Counter, QuotedPrintableCounter, base64_lines
 from certmaild.mailbox.mime_envelope import envelope, message_ids, reference_hashes
 from certmaild.mailbox.mime_header import (
-    field_value,
-    header_fields,
     parameter,
     parse_disposition,
     parse_media_type,
     parse_token,
+    read_fields,
 )
 from certmaild.mailbox.mime_structure import PartFacts, leaf_structure, multipart_structure
 
@@ -468,12 +467,11 @@ def _read_fields(header: bytes) -> dict[bytes, bytes]:
     """The fields the scanner needs, unfolded, by name; of repeated ones the first, recipients joined."""
     fields: dict[bytes, bytes] = {}
     more: dict[bytes, list[bytes]] = {}
-    for name, start, end in header_fields(header):
-        if name in _WANTED:
-            if name not in fields:
-                fields[name] = field_value(header, start, end)
-            elif name in _RECIPIENTS:
-                more.setdefault(name, []).append(field_value(header, start, end))
+    for name, value in read_fields(header, _WANTED):
+        if name not in fields:
+            fields[name] = value
+        elif name in _RECIPIENTS:
+            more.setdefault(name, []).append(value)
     for name, values in more.items():
         fields[name] = b", ".join([fields[name], *values])
     return fields

@@ -169,6 +169,9 @@ class _Reader:
 
 def parse_addresses(value: bytes) -> list[Mailbox]:
     """The addresses of an unfolded field, at most `MAX_ADDRESSES`, whatever the octets are."""
+    only = _SIMPLE.match(value)
+    if only is not None and only.end() == len(value) <= MAX_ADDRESS_OCTETS:
+        return [Mailbox((only[2] if only[1] is None else only[1]) or None, None, only[3], only[4])]
     return _Reader(value[:MAX_ADDRESS_OCTETS]).read()
 
 

@@ -7,12 +7,17 @@ long, is a literal.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from certmaild.mailbox.mime_header import Parameters, unescape
 
 MAX_QUOTED: Final = 2048
 """Longer strings are literals."""
+
+
+MAX_TOKEN: Final = 64
+"""Longer words are not remembered."""
 
 
 def string(value: bytes) -> bytes:
@@ -22,6 +27,14 @@ def string(value: bytes) -> bytes:
     if b'"' in value or b"\\" in value:
         value = value.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     return b'"%b"' % value
+
+
+_token = lru_cache(maxsize=1024)(string)
+
+
+def token(value: bytes) -> bytes:
+    """`string` of a word that comes again and again: a type, an encoding, the name of a parameter."""
+    return _token(value) if len(value) <= MAX_TOKEN else string(value)
 
 
 def nstring(value: bytes | None) -> bytes:
@@ -60,7 +73,7 @@ EMPTY_PART: Final = b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" 0 0 
 def _parameters(parameters: Parameters) -> bytes:
     if not parameters:
         return b"NIL"
-    return b"(%b)" % b" ".join([string(text) for pair in parameters for text in pair])
+    return b"(%b)" % b" ".join([b"%b %b" % (token(name), string(text)) for name, text in parameters])
 
 
 def _extension(facts: PartFacts) -> bytes:
@@ -68,7 +81,7 @@ def _extension(facts: PartFacts) -> bytes:
     if facts.disposition is None:
         disposition = b"NIL"
     else:
-        disposition = b"(%b %b)" % (string(facts.disposition[0]), _parameters(facts.disposition[1]))
+        disposition = b"(%b %b)" % (token(facts.disposition[0]), _parameters(facts.disposition[1]))
     if not facts.languages:
         language = b"NIL"
     else:
@@ -79,7 +92,7 @@ def _extension(facts: PartFacts) -> bytes:
 def multipart_structure(facts: PartFacts, children: Sequence[bytes]) -> bytes:
     """``body-type-mpart`` (RFC 9051 section 9); without children it holds one empty text."""
     inner = b"".join(children) or EMPTY_PART
-    return b"(%b %b %b %b)" % (inner, string(facts.subtype), _parameters(facts.parameters), _extension(facts))
+    return b"(%b %b %b %b)" % (inner, token(facts.subtype), _parameters(facts.parameters), _extension(facts))
 
 
 def leaf_structure(facts: PartFacts, octets: int, lines: int, message: tuple[bytes, bytes] | None = None) -> bytes:
@@ -91,12 +104,12 @@ def leaf_structure(facts: PartFacts, octets: int, lines: int, message: tuple[byt
     else:
         tail = b""
     return b"(%b %b %b %b %b %b %d%b %b %b)" % (
-        string(facts.type),
-        string(facts.subtype),
+        token(facts.type),
+        token(facts.subtype),
         _parameters(facts.parameters),
         nstring(facts.content_id),
         nstring(facts.description),
-        string(facts.encoding),
+        token(facts.encoding),
         octets,
         tail,
         nstring(facts.md5),

@@ -34,7 +34,14 @@ def read_use(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> Use:
 
 def write_use(txn: WriteTxn, secrets: RowSealer, user_id: UserId, use: Use) -> None:
     """Replace what the user's messages count."""
-    txn.put(Table.USE, user_id, secrets.seal_row(Table.USE, user_id, encode_use(use)))
+    txn.put_last(Table.USE, user_id, use, lambda: secrets.seal_row(Table.USE, user_id, encode_use(use)))
+
+
+def add_use(txn: WriteTxn, secrets: RowSealer, user_id: UserId, octets: int, messages: int) -> None:
+    """Count more, whatever the quota says."""
+    last = txn.last_put(Table.USE, user_id)
+    use = last if isinstance(last, Use) else read_use(txn, secrets, user_id)
+    write_use(txn, secrets, user_id, Use(use.octets + octets, use.messages + messages))
 
 
 def read_limits(txn: ReadTxn, secrets: RowSealer, user_id: UserId) -> tuple[int | None, int | None]:

@@ -8,11 +8,13 @@ import re
 import smtplib
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 from daemon import Account, Daemon
 
 SENDER = "bob@partner.example"
+ABSORB_TIME_S = 60
 
 
 def make_mail(subject: str, body: str = "Hello from a partner.\r\n", *, to: str) -> bytes:
@@ -42,12 +44,18 @@ def log_in(daemon: Daemon, account: Account) -> imaplib.IMAP4_SSL:
     return imap
 
 
-def read_all(daemon: Daemon, account: Account, folder: str = "INBOX") -> list[bytes]:
-    """Every message of a folder, whole."""
+def read_all(daemon: Daemon, account: Account, folder: str = "INBOX", *, at_least: int = 0) -> list[bytes]:
+    """Every message of a folder, whole; of very many arrivals, once ``at_least`` so many are absorbed."""
     with log_in(daemon, account) as imap:
         status, answer = imap.select(folder, readonly=True)
         assert status == "OK", answer
-        if answer[0] == b"0":
+        count = int(answer[0])
+        deadline = time.monotonic() + ABSORB_TIME_S
+        while count < at_least and time.monotonic() < deadline:
+            imap.noop()
+            # Waits at the server for what is being absorbed.
+            count = max([count, *[int(number) for number in imap.response("EXISTS")[1] if number]])
+        if not count:
             return []
         status, found = imap.fetch("1:*", "(BODY.PEEK[])")
         assert status == "OK", found
@@ -83,7 +91,7 @@ def load(daemon: Daemon, to: str, prefix: str, done: list[str], tried: list[str]
 
 def check_found(daemon: Daemon, account: Account, done: list[str], tried: list[str]) -> list[str]:
     """The messages there: each that was answered, exactly once, and none that nobody sent."""
-    contents = read_all(daemon, account)
+    contents = read_all(daemon, account, at_least=len(done))
     found = [re.search(rb"Subject: k (\S+) k", one).group(1).decode() for one in contents]  # type: ignore[union-attr]
     assert len(found) == len(set(found)), "a message is there twice"
     assert set(done) <= set(found), f"lost: {sorted(set(done) - set(found))}"

@@ -200,3 +200,33 @@ def test_a_closed_engine_refuses(engine: Engine) -> None:
         run(engine.read(lambda txn: None))
     with pytest.raises(StoreUnavailable):
         run(engine.scan(lambda txn: None))
+
+
+def test_a_value_put_last_is_seen_by_everything_in_its_transaction(engine: Engine) -> None:
+    fill(engine, [b"a", b"c"])
+    table = Table.USE
+
+    def work(txn: Any) -> tuple[object, object, object, object]:
+        txn.put_last(table, b"b", "decoded", lambda: b"sealed")
+        scanned = [key for key, _ in txn.scan(table, b"")]
+        txn.put_last(table, b"c", "decoded", lambda: b"sealed c")
+        got = txn.get(table, b"c")
+        txn.put_last(table, b"d", "decoded", lambda: b"sealed d")
+        deleted = txn.delete(table, b"d"), txn.delete(table, b"d")
+        txn.put_last(table, b"e", "decoded", lambda: b"too old")
+        txn.put(table, b"e", b"put")
+        return scanned, got, deleted, txn.last_put(table, b"e")
+
+    assert run(engine.write(work)) == ([b"a", b"b", b"c"], b"sealed c", (True, False), None)
+    rows = run(engine.read(lambda txn: list(txn.scan(table, b""))))
+    assert rows == [(b"a", b"va"), (b"b", b"sealed"), (b"c", b"sealed c"), (b"e", b"put")]
+
+
+def test_a_value_put_last_by_a_function_that_fails_is_not_there(engine: Engine) -> None:
+    def work(txn: Any) -> None:
+        txn.put_last(Table.USE, b"k", 1, lambda: b"1")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        run(engine.write(work))
+    assert keys_of(engine, b"") == []

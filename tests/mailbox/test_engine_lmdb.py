@@ -133,6 +133,20 @@ def test_a_refusal_after_writing_leaves_nothing_and_the_others_run_again(engine:
     assert run(engine.read(lambda txn: [key for key, _ in txn.scan(Table.USE, b"")])) == [b"a", b"b", b"c"]
 
 
+def test_a_value_put_last_is_sealed_once_for_the_whole_group(engine: LmdbEngine) -> None:
+    sealed: list[int] = []
+
+    def count(txn: Any) -> int:
+        value = (txn.last_put(Table.USE, b"k") or 0) + 1
+        txn.put_last(Table.USE, b"k", value, lambda: sealed.append(value) or b"%d" % value)
+        return value
+
+    outcomes, commits = together(engine, [count, count, refuse_after_writing, count])
+    assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [1, 2, 3]
+    assert (sealed, commits) == ([3], 1)
+    assert run(engine.read(lambda txn: txn.get(Table.USE, b"k"))) == b"3"
+
+
 def test_watchers_hear_a_change_once_though_the_group_ran_twice(engine: LmdbEngine) -> None:
     heard: list[Change] = []
     engine.hub.watch(USER, heard.append)
