@@ -19,6 +19,18 @@ from daemon import Account, Daemon
 from figures import percentiles_ms, print_figure, wish
 
 
+def connect_from(
+    address: str, port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> ssl.SSLSocket:
+    """A TLS connection to the daemon from an address of 127.0.0.0/8."""
+    raw = socket.socket()
+    raw.bind((address, 0))
+    raw.settimeout(60)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    raw.connect(("127.0.0.1", port))
+    return context.wrap_socket(raw, server_hostname="localhost", session=session)
+
+
 def context_for(daemon: Daemon) -> ssl.SSLContext:
     """A client context as asked for on the command line."""
     context = daemon.tls_context()
@@ -42,12 +54,7 @@ class LogIns:
     def once(self, number: int) -> None:
         """Connect, log in, close. Raises `RuntimeError` when it is refused."""
         account = self._accounts[number % len(self._accounts)]
-        raw = socket.socket()
-        raw.bind((f"127.0.1.{number % 200 + 1}", 0))
-        raw.settimeout(60)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        raw.connect(("127.0.0.1", self._port))
-        tls = self._context.wrap_socket(raw, server_hostname="localhost", session=self._session)
+        tls = connect_from(f"127.0.1.{number % 200 + 1}", self._port, self._context, self._session)
         self.resumed += bool(tls.session_reused)
         lines = Lines(tls)
         lines.line()

@@ -44,6 +44,8 @@ SCOPES = {Service.IMAP: Scope.IMAP_READ, Service.POP3: Scope.POP, Service.SUBMIS
 WAITING_PER_NETWORK = 16
 WAITING = 2048
 """Attempts that the throttle holds back at once; above it the answer is "try again later"."""
+PUT_OFF_S = 5.0
+"""How long "try again later" takes, so that 100 connections of one address try 20 times a second, not thousands."""
 SWEEP_S = 60
 _DEVICE = frozenset({Kind.DEVICE})
 _PASSWORD = frozenset({Kind.PASSWORD})
@@ -142,7 +144,11 @@ class InProcessGatekeeper:
         """See `Gatekeeper.log_in`."""
         try:
             proven = await self._prove(username, password, service, peer)
-        except (LogInRefused, LogInUnavailable):
+        except LogInRefused:
+            raise
+        except LogInUnavailable as put_off:
+            if put_off.retry_s is not None:
+                await self._pause(PUT_OFF_S)
             raise
         except PublicKeySwapped:
             log.critical("ALARM: the public key of the user logging in from {peer} is not his own", peer=peer)
@@ -212,13 +218,16 @@ class InProcessGatekeeper:
             raise LogInUnavailable("Too many failed log-ins, try again later", int(attempt.delay_s))
         self._waiting[attempt.network] += 1
         try:
-            pause: Deferred[None] = Deferred()
-            self._clock.callLater(attempt.delay_s, pause.callback, None)
-            await pause
+            await self._pause(attempt.delay_s)
         finally:
             self._waiting[attempt.network] -= 1
             if not self._waiting[attempt.network]:
                 del self._waiting[attempt.network]
+
+    async def _pause(self, seconds: float) -> None:
+        pause: Deferred[None] = Deferred()
+        self._clock.callLater(seconds, pause.callback, None)
+        await pause
 
     async def _by_code(self, target: Target, password: bytes, service: Service, peer: str) -> Proven | None:
         """A device password: one record is read, nothing is stretched."""

@@ -137,11 +137,9 @@ class ImapServer(Protocol):
         self._line.lose()
         self._house.connections.discard(self)
         self._set_timer(None)
-        if self._admission is not None:
-            self._admission.leave()
         if self._watch is not None:
             self._watch.stop()
-        self._admission = self._watch = None
+        self._watch = None
         if not self._running:
             self._let_go()
         self._line.wake()
@@ -149,6 +147,10 @@ class ImapServer(Protocol):
             self._gone.callback(None)
 
     def _let_go(self) -> None:
+        # Not before a log-in is answered: who does not wait for that has his connections counted all the same.
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.leave()
         login, self._context.login = self._context.login, None
         self._context.end()
         if login is not None:

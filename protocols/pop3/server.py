@@ -141,8 +141,6 @@ class Pop3Server(Protocol):
         self._lost = self._closed = True
         self._house.connections.discard(self)
         self._set_timer(None)
-        if self._admission is not None:
-            self._admission.leave()
         if self._watch is not None:
             self._watch.stop()
         self._wake()
@@ -158,6 +156,10 @@ class Pop3Server(Protocol):
         login, self._login = self._login, None
         if login is not None:
             self._house.gatekeeper.log_out(login)
+        if self._lost and self._admission is not None:
+            # Not before a log-in is answered: who does not wait for that has his connections counted all the same.
+            self._admission.leave()
+            self._admission = None
 
     def evict(self) -> None:
         """Give way to other connections."""

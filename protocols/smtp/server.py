@@ -139,6 +139,7 @@ class SmtpConnection(Protocol):
         self._login: Login | None = None
         self._watch: Watch | None = None
         self._admission: Admission | None = None
+        self._is_proving = False
         self._transaction: Transaction | None = None
         self._sender = ""
         self._recipients: list[str] = []
@@ -215,9 +216,13 @@ class SmtpConnection(Protocol):
             self._watch.stop()
         if self._login is not None and self.factory.gatekeeper is not None:
             self.factory.gatekeeper.log_out(self._login)
+        if not self._is_proving:
+            self._leave()
+        self.factory.remove(self)
+
+    def _leave(self) -> None:
         if self._admission is not None:
             self._admission.leave()
-        self.factory.remove(self)
 
     def pauseProducing(self) -> None:
         """The client does not read our replies: read no more of its commands."""
@@ -413,6 +418,7 @@ class SmtpConnection(Protocol):
         gatekeeper = self.factory.gatekeeper
         if gatekeeper is None:
             raise Refusal(454, "4.7.0", "Authentication not available")
+        self._is_proving = True
         try:
             login = await gatekeeper.log_in(
                 credentials.username, credentials.password, service=Service.SUBMISSION, peer=self._peer
@@ -423,6 +429,11 @@ class SmtpConnection(Protocol):
             raise Refusal(454, "4.7.0", error.public_text) from None
         except TooManySessions:
             raise Refusal(454, "4.7.0", "Too many sessions") from None
+        finally:
+            self._is_proving = False
+            if self._is_lost:
+                # Not before: who does not wait for the answer has his connections counted all the same.
+                self._leave()
         if self._is_lost:
             gatekeeper.log_out(login)
             return

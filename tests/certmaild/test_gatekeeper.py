@@ -15,7 +15,7 @@ from support import run
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from certmaild.gatekeeper import InProcessGatekeeper
+from certmaild.gatekeeper import PUT_OFF_S, WAITING_PER_NETWORK, InProcessGatekeeper
 from certmaild.kdf_pool import KdfPool
 from certmaild.keystore import primitives
 from certmaild.keystore.errors import PublicKeySwapped
@@ -34,6 +34,7 @@ from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.ways_in import label_of
 from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
 from certmaild.protocols.limits import Limits
+from certmaild.throttle import NETWORK_RATE
 
 ALICE, BOB = canonical("alice@example.com"), canonical("bob@example.com")
 PEER = "192.0.2.1"
@@ -390,6 +391,22 @@ def test_wrong_passwords_wait_and_a_right_one_from_elsewhere_does_not(house: Hou
     assert house.slow.jobs == before + 1
 
 
+def test_a_flood_from_one_address_is_answered_slowly(house: House) -> None:
+    """Else it would come back at once, with one more TLS handshake."""
+    waiting = [house.begin(f"nobody{n}", "wrong") for n in range(NETWORK_RATE.burst + WAITING_PER_NETWORK)]
+    assert [one.called for one in waiting] == [True] * NETWORK_RATE.burst + [False] * WAITING_PER_NETWORK
+    put_off = house.begin("bob", "correct horse")
+    assert house.log_in("alice", house.device_password).user_id == house.alice.user_id
+    assert house.log_in("bob", "correct horse", peer="198.51.100.7").user_id == house.bob.user_id
+    house.clock.advance(PUT_OFF_S - 0.1)
+    assert not put_off.called
+    house.clock.advance(0.1)
+    with pytest.raises(LogInUnavailable):
+        run(put_off)
+    for one in waiting:
+        one.addErrback(lambda failure: None)
+
+
 def test_a_fault_of_the_store_is_no_wrong_password(house: House) -> None:
     with (
         patch.object(LmdbEngine, "read", side_effect=StoreUnavailable),
@@ -401,8 +418,11 @@ def test_a_fault_of_the_store_is_no_wrong_password(house: House) -> None:
 
 def test_a_full_queue_is_no_wrong_password(house: House) -> None:
     house.gatekeeper._slow = KdfPool(house.slow, places=0)
+    put_off = house.begin("bob", "correct horse")
+    assert not put_off.called
+    house.clock.advance(PUT_OFF_S)
     with pytest.raises(LogInUnavailable):
-        house.log_in("bob", "correct horse")
+        run(put_off)
     assert house.log_in("alice", house.device_password).user_id == house.alice.user_id
 
 

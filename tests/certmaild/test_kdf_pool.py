@@ -22,9 +22,9 @@ class HeldThreads:
         return answer
 
     def let_go(self) -> None:
-        for answer, work in self.waiting:
+        now, self.waiting = self.waiting, []
+        for answer, work in now:
             answer.callback(work())
-        self.waiting.clear()
 
 
 def start(pool: KdfPool, peer: str) -> "Deferred[int]":
@@ -39,7 +39,7 @@ def refused(job: "Deferred[int]") -> bool:
 
 def test_an_address_has_a_share() -> None:
     threads = HeldThreads()
-    pool = KdfPool(threads, places=4, places_per_network=2)
+    pool = KdfPool(threads, places=4, places_per_network=2, at_once=4)
     first = [start(pool, "192.0.2.1") for _ in range(2)]
     assert refused(start(pool, "192.0.2.1"))
     assert len(threads.waiting) == 2
@@ -54,7 +54,7 @@ def test_an_address_has_a_share() -> None:
 
 def test_the_queue_is_bounded() -> None:
     threads = HeldThreads()
-    pool = KdfPool(threads, places=4, places_per_network=2)
+    pool = KdfPool(threads, places=4, places_per_network=2, at_once=4)
     for n in range(4):
         start(pool, f"192.0.2.{n}")
     assert refused(start(pool, "192.0.2.9"))
@@ -76,3 +76,31 @@ def test_a_failing_job_gives_its_place_back() -> None:
     assert pool.busy == 0
     with pytest.raises(ZeroDivisionError):
         failures[0].raiseException()
+
+
+def begun(pool: KdfPool, peer: str, order: list[str]) -> None:
+    """A job that notes whose turn it was."""
+    Deferred.fromCoroutine(pool.run(peer, lambda: order.append(peer)))
+
+
+def test_one_address_leaves_a_thread_to_others() -> None:
+    threads = HeldThreads()
+    pool = KdfPool(threads, at_once=3)
+    for _ in range(10):
+        start(pool, "192.0.2.1")
+    assert len(threads.waiting) == 2
+    start(pool, "192.0.2.2")
+    assert len(threads.waiting) == 3
+
+
+def test_addresses_take_turns_whoever_came_first() -> None:
+    threads = HeldThreads()
+    pool = KdfPool(threads, at_once=1)
+    order: list[str] = []
+    for peer in ("A", "A", "A", "A", "B", "B", "C"):
+        begun(pool, peer, order)
+    while threads.waiting:
+        assert len(threads.waiting) == 1
+        threads.let_go()
+    assert order == ["A", "A", "B", "C", "A", "B", "A"]
+    assert pool.busy == 0

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 from pop3_support import LOG_IN, MAIL, Line, PopHouse
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, eventAsText
 
 from certmaild.mailbox.changes import ChangeKind
 from certmaild.mailbox.content import Content
 from certmaild.mailbox.errors import Damaged, StoreUnavailable
 from certmaild.mailbox.opened import OpenMailbox
-from certmaild.protocols.interfaces import Login
+from certmaild.protocols.interfaces import Login, LogInRefused
 from certmaild.protocols.pop3.server import CLOSING_S
 from certmaild.protocols.turns import TURN_S
 
@@ -210,3 +211,21 @@ def test_the_unexpected_is_an_internal_error(house: PopHouse, monkeypatch: pytes
     monkeypatch.setattr(OpenMailbox, "content", lambda self, card: 1 / 0)
     assert line.send(b"RETR 1\r\n") == b"-ERR [SYS/TEMP] Internal error, please try again later\r\n"
     assert not line.closed
+
+
+def test_who_leaves_during_his_log_in_keeps_his_place_until_it_is_answered(
+    house: PopHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer: Deferred[None] = Deferred()
+
+    async def log_in(*_: object, **__: object) -> Login:
+        await answer
+        raise LogInRefused
+
+    monkeypatch.setattr(house.gate, "log_in", log_in)
+    line = house.connect()
+    line.send(b"USER somebody\r\nPASS guess\r\n")
+    line.hang_up()
+    assert house.door.inside == 1
+    answer.callback(None)
+    assert house.door.inside == 0

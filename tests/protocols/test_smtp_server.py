@@ -433,8 +433,10 @@ def test_lost_while_logging_in_logs_out() -> None:
     setting.gate.waiting = Deferred()
     setting.send(AUTH)
     setting.lose()
+    assert setting.door.left == 0, "an address would be counted with none of the log-ins that it has under way"
     setting.gate.waiting.callback(None)
     assert setting.gate.out == 1
+    assert setting.door.left == 1
 
 
 def test_revocation_ends_the_session() -> None:
