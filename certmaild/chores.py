@@ -44,6 +44,11 @@ class Chores:
         self._daily.start(DAY_S, now=False)
         await remove_orphans(self._engine, self._secrets, lambda: int(self._reactor.seconds()))
 
+    def take_over(self, new: Config) -> None:
+        """Go by another configuration, and make its certificate fit before it is read."""
+        self.config = new
+        self.renew_certificate()
+
     def renew_certificate(self) -> None:
         """Renew a certificate of our own authority before it runs out, or when it lacks the server's name."""
         config = self.config

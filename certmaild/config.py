@@ -34,10 +34,12 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "restart_keys",
+    "taken_over",
 ]
 
 LISTENERS = ("imaps", "pop3s", "smtp", "submission", "submissions")
 _DEFAULT_PORTS = {"imaps": 1993, "pop3s": 1995, "smtp": 1025, "submission": 1587, "submissions": 1465}
+MAX_WORKERS = 256
 Network: TypeAlias = IPv4Network | IPv6Network
 
 
@@ -165,8 +167,8 @@ class _Reader:
 
     def config(self) -> Config:
         file = self._file
-        if file.workers < 0:
-            self._say("workers", "expected 0 or more")
+        if not 0 <= file.workers <= MAX_WORKERS:
+            self._say("workers", f"expected 0 to {MAX_WORKERS}")
         config = Config(
             self._path,
             self._host("hostname", file.hostname),
@@ -319,15 +321,15 @@ def check(config: Config) -> Findings:
 
 
 def restart_keys(old: Config, new: Config) -> list[str]:
-    """The keys whose change counts only after a restart; certificates and ``shutdown_time`` count at once."""
-    watched = (
-        "data secrets hostname domains workers postmaster privacy padding free_disk inbound limits passwords".split()
-    )
-    changed = [name for name in watched if getattr(old, name) != getattr(new, name)]
-    changed += [f"listen.{one.name}" for one in fields(Listen) if _differs(old.listen, new.listen, one.name)]
-    return changed + [
-        f"tls.{name}" for name in ("minimum", "strict_names") if getattr(old.tls, name) != getattr(new.tls, name)
-    ]
+    """The keys whose change counts only after a restart: where the data is, the sockets, the number of processes."""
+    changed = [name for name in ("data", "secrets", "workers") if _differs(old, new, name)]
+    return changed + [f"listen.{one.name}" for one in fields(Listen) if _differs(old.listen, new.listen, one.name)]
+
+
+def taken_over(old: Config, new: Config) -> Config:
+    """What a running server makes of a new configuration: all but the `restart_keys`. Raises `ConfigError`."""
+    config = again(new.path, new.text, old.data)
+    return replace(config, secrets=old.secrets, workers=old.workers, listen=old.listen)
 
 
 def _differs(old: object, new: object, name: str) -> bool:

@@ -26,10 +26,11 @@ from certmaild.mailbox.mime import Scanner
 from certmaild.mailbox.values import SpecialUse, SystemFlag
 from certmaild.protocols.interfaces import Login
 from certmaild.protocols.limits import Limits
-from certmaild.protocols.smtp.errors import Refusal, too_much_unfinished
+from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import MailArguments, Path
 from certmaild.protocols.smtp.interfaces import Hop
 from certmaild.routing import Refuse, Router, Sealed
+from certmaild.tally import Tally
 from certmaild.trace import (
     MAX_RECEIVED,
     HeaderCollector,
@@ -40,6 +41,7 @@ from certmaild.trace import (
     parse_authors,
     read_header,
 )
+from certmaild.unfinished import Unfinished
 
 log = Logger()
 
@@ -74,37 +76,6 @@ class DeliverySettings:
     """Where a member submits from stays out of Received."""
 
 
-class Unfinished:
-    """Octets of messages not yet committed, each address's and all (PROTOCOLS section 6)."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._by_peer: dict[str, int] = {}
-        self.total = 0
-
-    def take(self, peer: str | None, octets: int) -> None:
-        """Count more; raises `Refusal` 452 past a limit. ``peer`` None: a proven sender, who counts in all only."""
-        total = self.total + octets
-        if total > self._limits.unfinished:
-            raise too_much_unfinished()
-        if peer is not None:
-            held = self._by_peer.get(peer, 0) + octets
-            if held > self._limits.unfinished_per_address:
-                raise too_much_unfinished()
-            self._by_peer[peer] = held
-        self.total = total
-
-    def give_back(self, peer: str | None, octets: int) -> None:
-        """Count less."""
-        self.total -= octets
-        if peer is not None and octets:
-            left = self._by_peer.get(peer, 0) - octets
-            if left > 0:
-                self._by_peer[peer] = left
-            else:
-                self._by_peer.pop(peer, None)
-
-
 class Delivery:
     """Reception of mail into the store: what `certmaild.protocols.smtp.interfaces.Reception` asks."""
 
@@ -119,6 +90,7 @@ class Delivery:
         seconds: Callable[[], float],
         in_thread: InThread,
         random: Callable[[int], bytes] = os.urandom,
+        tally: Tally | None = None,
     ) -> None:
         self.engine = engine
         self.secrets = secrets
@@ -128,7 +100,7 @@ class Delivery:
         self.seconds = seconds
         self.in_thread = in_thread
         self.random = random
-        self.unfinished = Unfinished(settings.limits)
+        self.unfinished = Unfinished(settings.limits, tally)
         self._date = (0, b"")
         self._room = (0.0, 0)
 

@@ -1,11 +1,16 @@
 """Connection limits before log-in: a share for each address and port, a total, and who gives way when it is full."""
 
-from collections import Counter, OrderedDict
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 
 from certmaild.protocols.interfaces import Evictable
 from certmaild.protocols.limits import Limits
+from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import network_of
+
+CONNECTIONS = b"connections"
+WAITING = b"waiting"
+"""Names of counts: all connections, and those that may have to give way."""
 
 
 class Place:
@@ -32,17 +37,25 @@ class Place:
 
 
 class InProcessDoorkeeper:
-    """A `Doorkeeper` that counts the connections of this process.
+    """A `Doorkeeper` whose counts stand in ``tally``: those of this process, or of all the workers.
 
     When all places are taken, the connection that has waited longest for its log-in gives way; those of
-    ``relay_ports`` (25), where nobody logs in, only when no other waits; those logged in never.
+    ``relay_ports`` (25), where nobody logs in, only when no other waits; those logged in never. If none waits in this
+    process, ``make_room_elsewhere`` may ask another, and says whether it did.
     """
 
-    def __init__(self, limits: Limits, *, relay_ports: Collection[int] = ()) -> None:
-        self._per_source = limits.connections_per_address
-        self._places = limits.connections
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        relay_ports: Collection[int] = (),
+        tally: Tally | None = None,
+        make_room_elsewhere: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.limits = limits
         self._relay_ports = frozenset(relay_ports)
-        self._sources: Counter[tuple[str, int]] = Counter()
+        self._tally = LocalTally() if tally is None else tally
+        self._make_room_elsewhere = make_room_elsewhere
         self._waiting: OrderedDict[Place, None] = OrderedDict()
         self._relaying: OrderedDict[Place, None] = OrderedDict()
         self._total = 0
@@ -50,20 +63,25 @@ class InProcessDoorkeeper:
     def admit(self, peer: str, port: int, give_way: Evictable) -> Place | None:
         """A place, or None when the address has too many that are not logged in, or nobody can give way."""
         source = (network_of(peer), port)
-        if self._sources[source] >= self._per_source:
-            return None
-        if self._total >= self._places and not self._make_room():
+        wanted = ((_name(source), self.limits.connections_per_address), (WAITING, None))
+        full = self._tally.count_in(*wanted, (CONNECTIONS, self.limits.connections))
+        if full == CONNECTIONS:
+            if not self.make_room() and not self._make_room_elsewhere():
+                return None
+            # It may be one too many until the one that gives way is gone.
+            full = self._tally.count_in(*wanted, (CONNECTIONS, None))
+        if full is not None:
             return None
         place = Place(self, source, give_way)
         self._queue(place)[place] = None
-        self._sources[source] += 1
         self._total += 1
         return place
 
     def _queue(self, place: Place) -> "OrderedDict[Place, None]":
         return self._relaying if place.source[1] in self._relay_ports else self._waiting
 
-    def _make_room(self) -> bool:
+    def make_room(self) -> bool:
+        """Have the connection that has waited longest give way, if one waits."""
         queue = self._waiting or self._relaying
         if not queue:
             return False
@@ -78,14 +96,17 @@ class InProcessDoorkeeper:
             return
         place.waiting = False
         del self._queue(place)[place]
-        self._sources[place.source] -= 1
-        if not self._sources[place.source]:
-            del self._sources[place.source]
+        self._tally.count_out(_name(place.source), WAITING)
 
     def remove(self, place: Place) -> None:
         """`Place.leave`."""
         self.stop_waiting(place)
+        self._tally.count_out(CONNECTIONS)
         self._total -= 1
 
     def __len__(self) -> int:
         return self._total
+
+
+def _name(source: tuple[str, int]) -> bytes:
+    return f"from {source[0]} to {source[1]}".encode()

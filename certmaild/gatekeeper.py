@@ -21,7 +21,7 @@ from certmaild.keystore.errors import PublicKeySwapped
 from certmaild.keystore.secret import Secret
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import KeyRing
-from certmaild.login_cache import HeldKeys, LoginCache, digest_of
+from certmaild.login_cache import HeldKeys, LoginCache, SharedLogins, digest_of
 from certmaild.mailbox import account_rows, ways_in
 from certmaild.mailbox.account_rows import Target, find_address
 from certmaild.mailbox.addresses import Address, canonical
@@ -34,6 +34,7 @@ from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.ways_in import Keyed
 from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
 from certmaild.protocols.limits import Limits
+from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Attempt, Throttle
 from certmaild.upkeep import Upkeep
 
@@ -47,6 +48,8 @@ WAITING = 2048
 PUT_OFF_S = 5.0
 """How long "try again later" takes, so that 100 connections of one address try 20 times a second, not thousands."""
 SWEEP_S = 60
+SESSIONS = b"sessions"
+"""Name of a count: all log-ins."""
 _DEVICE = frozenset({Kind.DEVICE})
 _PASSWORD = frozenset({Kind.PASSWORD})
 
@@ -101,6 +104,9 @@ class InProcessGatekeeper:
         domains: tuple[str, ...],
         rounds: int,
         caching: bool = True,
+        tally: Tally | None = None,
+        throttle: Throttle | None = None,
+        shared_logins: SharedLogins | None = None,
     ) -> None:
         self._engine = engine
         self._secrets = secrets
@@ -112,15 +118,28 @@ class InProcessGatekeeper:
         self._domains = domains
         self._rounds = rounds
         self._held = HeldKeys()
-        self._cache = LoginCache(self._held, clock.seconds) if caching else None
-        self._throttle = Throttle(clock.seconds)
+        self._tally = LocalTally() if tally is None else tally
+        self._shared_logins = shared_logins
+        self._cache = self._new_cache() if caching else None
+        self._throttle = Throttle(clock.seconds) if throttle is None else throttle
         self._waiting: Counter[str] = Counter()
-        self._per_credential: Counter[tuple[UserId, CredentialId]] = Counter()
-        self._per_mailbox: Counter[UserId] = Counter()
         self._sessions: dict[int, Session] = {}
         self._upkeep = Upkeep(engine, secrets, slow, clock.seconds, rounds)
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = clock  # type: ignore[assignment]  # a Protocol stands for the zope interface
+
+    def take_over(self, limits: Limits, domains: tuple[str, ...], rounds: int, *, caching: bool) -> None:
+        """Other settings, for log-ins from now on."""
+        self._limits, self._domains, self._rounds = limits, domains, rounds
+        self._upkeep.rounds = rounds
+        if not caching and self._cache is not None:
+            self._cache.clear()
+            self._cache = None
+        elif caching and self._cache is None:
+            self._cache = self._new_cache()
+
+    def _new_cache(self) -> LoginCache:
+        return LoginCache(self._held, self._clock.seconds, shared=self._shared_logins)
 
     def start(self) -> None:
         """Begin to forget what is too old."""
@@ -159,15 +178,15 @@ class InProcessGatekeeper:
         return self._admit(proven)
 
     def _admit(self, proven: Proven) -> Session:
-        credential = (proven.user_id, proven.credential_id)
-        if (
-            self._per_credential[credential] >= self._limits.sessions_per_credential
-            or self._per_mailbox[proven.user_id] >= self._limits.sessions_per_mailbox
-        ):
+        of_credential, of_mailbox = _names(proven.user_id, proven.credential_id)
+        full = self._tally.count_in(
+            (of_credential, self._limits.sessions_per_credential),
+            (of_mailbox, self._limits.sessions_per_mailbox),
+            (SESSIONS, None),
+        )
+        if full is not None:
             self._held.release(proven.user_id)
             raise TooManySessions
-        self._per_credential[credential] += 1
-        self._per_mailbox[proven.user_id] += 1
         session = Session(
             proven.user_id,
             proven.account.address,
@@ -251,23 +270,48 @@ class InProcessGatekeeper:
         keyed = None if target is None else await self._read(target, SINGLE_PASSWORD_ID, _PASSWORD)
         if keyed is not None and not _may(keyed, service, peer, self._clock.seconds()):
             keyed = None
+        shared = None if keyed is None or cache is None else cache.shared(cache_key)
+        if keyed is not None and shared is not None:
+            root = ways_in.open_root(self._secrets, keyed, shared.material)
+            if root is not None:
+                return self._enter(keyed, root, service, peer, lambda: self._remember(keyed, cache_key, shared.first))
         most = max(self._rounds, await self._engine.read(account_rows.read_most_rounds))
         salt = self._secrets.unknown_salt(who)
-        root = await self._slow.run(peer, lambda: ways_in.stretch_and_open(self._secrets, keyed, password, salt, most))
+        opened = await self._slow.run(
+            peer, lambda: ways_in.stretch_and_open(self._secrets, keyed, password, salt, most)
+        )
         if keyed is None:
             return None
+        if await self._stamp(keyed.user_id, keyed.credential_id) != keyed.stamp:
+            if opened is not None:
+                opened.root.wipe()
+            raise LogInUnavailable("The account changed just now, try again")
+        if opened is None:
+            return None
+
+        def proven() -> None:
+            self._remember(keyed, cache_key, None)
+            if cache is not None:
+                cache.share(cache_key, opened.material)
+            self._upkeep.renew_password(keyed, password, opened.root, peer)
+
+        return self._enter(keyed, opened.root, service, peer, proven)
+
+    def _enter(
+        self, keyed: Keyed, root: Secret, service: Service, peer: str, proven: Callable[[], None]
+    ) -> Proven | None:
+        """Hold the keys behind a root key, which is wiped; ``proven`` is called when the user may come in."""
         try:
-            if await self._stamp(keyed.user_id, keyed.credential_id) != keyed.stamp:
-                raise LogInUnavailable("The account changed just now, try again")
-            proven = None if root is None else self._hold(keyed, root, service, peer)
-            if root is not None and proven is not None:
-                if cache is not None:
-                    cache.put(cache_key, keyed.user_id, keyed.credential_id, keyed.stamp)
-                self._upkeep.renew_password(keyed, password, root, peer)
-            return proven
+            entered = self._hold(keyed, root, service, peer)
+            if entered is not None:
+                proven()
+            return entered
         finally:
-            if root is not None:
-                root.wipe()
+            root.wipe()
+
+    def _remember(self, keyed: Keyed, cache_key: bytes, first: float | None) -> None:
+        if self._cache is not None:
+            self._cache.put(cache_key, keyed.user_id, keyed.credential_id, keyed.stamp, first=first)
 
     async def _from_cache(self, key: bytes, service: Service, peer: str) -> Proven | None:
         entry = None if self._cache is None else self._cache.get(key)
@@ -331,8 +375,7 @@ class InProcessGatekeeper:
         """See `Gatekeeper.log_out`; a second call does nothing."""
         if self._sessions.pop(id(login), None) is None:
             return
-        _count_down(self._per_credential, (login.user_id, login.credential_id))
-        _count_down(self._per_mailbox, login.user_id)
+        self._tally.count_out(*_names(login.user_id, login.credential_id), SESSIONS)
         self._held.release(login.user_id)
 
     async def open_mailbox(self, login: Login) -> OpenMailbox:
@@ -345,10 +388,9 @@ class InProcessGatekeeper:
         return len(self._sessions)
 
 
-def _count_down(counter: Counter[T], key: T) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
+def _names(user_id: UserId, credential_id: CredentialId) -> tuple[bytes, bytes]:
+    """Names of counts: a credential's sessions and a mailbox's."""
+    return b"credential " + user_id + credential_id.to_bytes(4, "big"), b"mailbox " + user_id
 
 
 def _may(keyed: Keyed, service: Service, peer: str, now: float) -> bool:

@@ -4,8 +4,9 @@ It is the only process, or one of the workers that the supervisor started (`Post
 the concrete classes.
 """
 
+import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -18,17 +19,26 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from certmaild.chores import DAY_S, Chores
 from certmaild.config import Config
 from certmaild.delivery import Delivery, DeliverySettings
-from certmaild.doorkeeper import InProcessDoorkeeper
+from certmaild.doorkeeper import WAITING, InProcessDoorkeeper
 from certmaild.gatekeeper import InProcessGatekeeper
-from certmaild.kdf_pool import QUICK_PLACES, QUICK_PLACES_PER_NETWORK, KdfPool, ReactorThreads
+from certmaild.kdf_pool import (
+    PLACES,
+    PLACES_PER_NETWORK,
+    QUICK_PLACES,
+    QUICK_PLACES_PER_NETWORK,
+    KdfPool,
+    ReactorThreads,
+)
 from certmaild.keystore.tls import Application, TlsEdge
 from certmaild.listeners import BoundSocket
+from certmaild.login_cache import SharedLogins
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.engine_lmdb import POLL_S, LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.pool import MailboxPool
+from certmaild.mailbox.processes import this_process
 from certmaild.protocols.imap.server import ImapFactory
 from certmaild.protocols.pop3.server import Pop3Factory
 from certmaild.protocols.smtp.interfaces import Listener
@@ -36,7 +46,10 @@ from certmaild.protocols.smtp.server import SmtpFactory, Terrain
 from certmaild.protocols.turns import Turns
 from certmaild.routing import Router
 from certmaild.setup import load_secrets, stored_rounds, verify_store
+from certmaild.tally import LocalTally, Tally
+from certmaild.throttle import Throttle
 from certmaild.tuning import calm_collector, raise_descriptor_limit
+from certmaild.unfinished import SWEEP_S
 
 log = Logger()
 T = TypeVar("T")
@@ -51,6 +64,10 @@ class Post:
     slot: int = 0
     """From 1 to ``workers``; a worker that replaces a dead one takes its number. 0: the only process."""
     workers: int = 0
+    key: bytes = field(default=b"", repr=False)
+    """Known to the supervisor and the workers alone."""
+    ask_for_room: Callable[[int], None] = lambda slot: None
+    """Has another worker ask a waiting connection to go."""
 
     @property
     def is_alone(self) -> bool:
@@ -76,14 +93,16 @@ class House:
         )
         if post.is_alone:
             VolatileStore.make_anew(config.data / "volatile")
-        self.volatile = VolatileStore(config.data / "volatile", reactor.seconds)
+        self.volatile = VolatileStore(config.data / "volatile", reactor.seconds, slot=post.slot, slots=post.workers)
+        self.volatile.enter(this_process(int(reactor.seconds())))
+        self.tally: Tally = LocalTally() if post.is_alone else self.volatile
         self.chores = Chores(config, self.engine, self.secrets, reactor, self.edge.reload) if post.is_alone else None
-        self.slow_threads = ReactorThreads(reactor)
+        self.slow_threads = ReactorThreads(reactor, self._share(os.cpu_count() or 1))
         self.quick_threads = ReactorThreads(reactor, 1, name="cache")
         self.factories: list[Any] = []
         self.ports: list[Any] = []
         self._daily = LoopingCall(self.edge.rotate_tickets)
-        self._gatekeeper: InProcessGatekeeper | None = None
+        self._sweeping: LoopingCall | None = None
 
     async def open(self, bound: list[BoundSocket]) -> None:
         """Start everything and serve on ``bound``. Raises `SecretsMissing` over another server's store."""
@@ -95,8 +114,9 @@ class House:
         self.quick_threads.start()
         if self.chores is not None:
             await self.chores.start()
-        rounds = self.config.passwords.rounds or await stored_rounds(self.engine)
-        make = self._makers(rounds)
+        self._rounds = await stored_rounds(self.engine)
+        self._assemble()
+        make = self._makers()
         for one in bound:
             self._serve(one, make[one.listener]())
         self._daily.clock = self.reactor
@@ -109,57 +129,98 @@ class House:
         self.ports.append(self.reactor.adoptStreamPort(one.socket.fileno(), one.socket.family, factory))
         one.socket.close()
 
-    def _makers(self, rounds: int) -> dict[str, Callable[[], Any]]:
-        """By listener: what makes its factory. Ports of one listener on several addresses share limits and users."""
-        config, limits = self.config, self.config.limits
+    def _share(self, of_the_machine: int) -> int:
+        """This process's part of what all processes may use together."""
+        return max(1, of_the_machine // max(1, self.post.workers))
+
+    def _assemble(self) -> None:
+        """What the ports share: ports of one listener on several addresses have the same limits and users."""
+        config, limits, clock = self.config, self.config.limits, self.reactor
         relay_port = config.listen.smtp
-        doorkeeper = InProcessDoorkeeper(limits, relay_ports=(relay_port,) if isinstance(relay_port, int) else ())
+        self.doorkeeper = InProcessDoorkeeper(
+            limits,
+            relay_ports=(relay_port,) if isinstance(relay_port, int) else (),
+            tally=self.tally,
+            make_room_elsewhere=self._make_room_elsewhere,
+        )
         mailboxes = MailboxPool(
             self.engine,
             self.secrets,
             self.engine.hub,
-            self.reactor.seconds,
+            clock.seconds,
             leases=self.volatile,
-            call_later=self.reactor.callLater,
+            call_later=clock.callLater,
         )
-        gatekeeper = self._gatekeeper = InProcessGatekeeper(
+        alone, share = self.post.is_alone, self._share
+        self.gatekeeper = InProcessGatekeeper(
             self.engine,
             self.secrets,
             mailboxes,
-            self.reactor,
-            KdfPool(self.slow_threads),
-            KdfPool(self.quick_threads, places=QUICK_PLACES, places_per_network=QUICK_PLACES_PER_NETWORK),
+            clock,
+            KdfPool(self.slow_threads, places=share(PLACES), places_per_network=share(PLACES_PER_NETWORK)),
+            KdfPool(
+                self.quick_threads,
+                places=share(QUICK_PLACES),
+                places_per_network=share(QUICK_PLACES_PER_NETWORK),
+            ),
             limits=limits,
             domains=config.domains,
-            rounds=rounds,
+            rounds=self._rounds_for(config),
             caching=config.passwords.login_cache,
+            tally=self.tally,
+            throttle=Throttle(clock.seconds, None if alone else self.volatile.levels),
+            shared_logins=None if alone else SharedLogins(self.volatile, self.post.key, clock.seconds),
         )
-        gatekeeper.start()
-        turns = Turns(self.reactor)
-        directory = Directory(self.engine, self.secrets)
-        delivery = Delivery(
+        self.gatekeeper.start()
+        self.directory = Directory(self.engine, self.secrets)
+        self.delivery = Delivery(
             self.engine,
             self.secrets,
-            directory,
-            Router(directory, config.domains, postmaster=_postmaster(config)),
-            DeliverySettings(config.hostname, limits, config.padding, config.privacy),
-            seconds=self.reactor.seconds,
+            self.directory,
+            self._router(config),
+            _delivery_settings(config),
+            seconds=clock.seconds,
             in_thread=self._in_thread,
+            tally=self.tally,
         )
+        self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
+        self._sweeping.clock = clock
+        self._sweeping.start(SWEEP_S, now=False)
+
+    def _rounds_for(self, config: Config) -> int:
+        return config.passwords.rounds or self._rounds
+
+    def _router(self, config: Config) -> Router:
+        return Router(self.directory, config.domains, postmaster=_postmaster(config))
+
+    def _make_room_elsewhere(self) -> bool:
+        """Ask another worker that has a waiting connection; whether there is one."""
+        if self.post.is_alone:
+            return False
+        for slot in self.volatile.counted(WAITING):
+            if slot != self.post.slot:
+                self.post.ask_for_room(slot)
+                return True
+        return False
+
+    def _makers(self) -> dict[str, Callable[[], Any]]:
+        """By listener: what makes its factory."""
+        config, limits = self.config, self.config.limits
+        gatekeeper, doorkeeper, turns = self.gatekeeper, self.doorkeeper, Turns(self.reactor)
 
         def imaps() -> Any:
             factory = ImapFactory(gatekeeper, doorkeeper, limits, self.reactor, turns)
-            return self._in_tls(factory, Application.IMAP, strict=config.tls.strict_names)
+            return self._in_tls(factory, Application.IMAP)
 
         def pop3s() -> Any:
             factory = Pop3Factory(gatekeeper, doorkeeper, limits, self.reactor, config.hostname, turns)
-            return self._in_tls(factory, Application.POP3, strict=config.tls.strict_names)
+            return self._in_tls(factory, Application.POP3)
 
         def smtp(listener: Listener) -> Any:
             inside = listener is Listener.SUBMISSIONS
             factory = SmtpFactory(
-                Terrain(listener, config.hostname, limits, config.inbound.tls_required, config.inbound.clear_networks),
-                reception=delivery,
+                _terrain(listener, config),
+                reception=self.delivery,
                 clock=self.reactor,
                 doorkeeper=doorkeeper,
                 gatekeeper=None if listener is Listener.INBOUND else gatekeeper,
@@ -169,7 +230,7 @@ class House:
                 turns=turns,
             )
             if inside:
-                return self._in_tls(factory, Application.SMTP, strict=config.tls.strict_names)
+                return self._in_tls(factory, Application.SMTP)
             self.factories.append(factory)
             return factory
 
@@ -181,9 +242,10 @@ class House:
             "submissions": lambda: smtp(Listener.SUBMISSIONS),
         }
 
-    def _in_tls(self, factory: Any, application: Application, *, strict: bool) -> Any:
+    def _in_tls(self, factory: Any, application: Application) -> Any:
         self.factories.append(factory)
-        made = TLSMemoryBIOFactory(self.edge.creator(application, strict_names=strict), False, factory)
+        creator = self.edge.creator(application, strict_names=lambda: self.config.tls.strict_names)
+        made = TLSMemoryBIOFactory(creator, False, factory)
         if application is not Application.SMTP:
             # These gather what they write themselves: Twisted need not gather it once more.
             made.protocol = TLSMemoryBIOProtocol
@@ -193,9 +255,23 @@ class House:
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), work)
 
     def take_over(self, new: Config) -> None:
-        """Certificates and the shutdown time, without dropping a session. Raises `CertificateUnfit`."""
-        self.edge.load(new.tls.default, new.tls.names)
-        self.config = replace(self.config, tls=new.tls, shutdown_time=new.shutdown_time)
+        """Certificates and settings, for whoever comes from now on; no session ends. Raises `CertificateUnfit`."""
+        if self.chores is not None:
+            self.chores.take_over(new)
+        self.edge.load(new.tls.default, new.tls.names, minimum=new.tls.minimum)
+        self.config = new
+        self.engine.floor_octets = new.free_disk
+        self.doorkeeper.limits = self.delivery.unfinished.limits = new.limits
+        self.gatekeeper.take_over(new.limits, new.domains, self._rounds_for(new), caching=new.passwords.login_cache)
+        self.delivery.settings = _delivery_settings(new)
+        self.delivery.router = self._router(new)
+        for factory in self.factories:
+            if isinstance(factory, SmtpFactory):
+                factory.terrain = _terrain(factory.terrain.listener, new)
+            else:
+                factory.limits = new.limits
+            if isinstance(factory, Pop3Factory):
+                factory.hostname = new.hostname
 
     async def close(self) -> None:
         """End all sessions politely within the time set, then let go of the store."""
@@ -208,8 +284,9 @@ class House:
         await gone
         if late.active():
             late.cancel()
-        if self._gatekeeper is not None:
-            self._gatekeeper.stop()
+        if self._sweeping is not None:
+            self._sweeping.stop()
+            self.gatekeeper.stop()
         if self.chores is not None:
             self.chores.stop()
         self.slow_threads.stop()
@@ -221,6 +298,15 @@ class House:
         """Drop the connections that are still there."""
         for factory in self.factories:
             factory.cut_off()
+
+
+def _terrain(listener: Listener, config: Config) -> Terrain:
+    inbound = config.inbound
+    return Terrain(listener, config.hostname, config.limits, inbound.tls_required, inbound.clear_networks)
+
+
+def _delivery_settings(config: Config) -> DeliverySettings:
+    return DeliverySettings(config.hostname, config.limits, config.padding, config.privacy)
 
 
 def _postmaster(config: Config) -> Any:

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python import usage
 
-from certmaild.config import Config, ConfigError, default, load, restart_keys
+from certmaild.config import Config, ConfigError, default, load, restart_keys, taken_over
 from certmaild.house import House
 from certmaild.keystore.errors import KeystoreError
 from certmaild.keystore.primitives import self_test
@@ -160,8 +160,10 @@ class MailService(Service):
             new = read_config(path, self._data)
             for key in restart_keys(self.config, new):
                 log.warn("{key} changed: it counts only after a restart", key=key)
+            new = taken_over(self.config, new)
             if self._server is not None:
                 self._server.take_over(new)
+            self.config = new
         except (ConfigError, KeystoreError) as problem:
             log.error("not reloaded: {problem}", problem=str(problem))
             return

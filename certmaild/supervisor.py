@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, FirstError, gatherResults
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -19,9 +20,12 @@ from certmaild.chores import Chores
 from certmaild.config import Config
 from certmaild.keystore.tls import read_identity
 from certmaild.listeners import BoundSocket
+from certmaild.login_cache import IDLE_S, KEY_OCTETS
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
+from certmaild.mailbox.processes import this_process
 from certmaild.setup import load_secrets, verify_store
+from certmaild.throttle import FILLING, FULL_AFTER_S, KNOWN
 from certmaild.worker import config_message
 
 log = Logger()
@@ -30,6 +34,9 @@ STEADY_S = 10
 """A worker that served so long is replaced at once; one that did not, after a pause that doubles."""
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 30.0
+SWEEP_S = 60
+KNOWN_S = 30 * 86_400
+"""How long an address is known for a user who came from it with the right password."""
 KILL_AFTER_S = 5
 """How long after the sessions' own time a worker that does not end is killed."""
 
@@ -48,8 +55,13 @@ class Supervisor:
         self.secrets = load_secrets(config)
         self.engine = LmdbEngine(config.store, reactor, self.secrets, floor_octets=config.free_disk)
         VolatileStore.make_anew(config.data / "volatile")
-        self.volatile = VolatileStore(config.data / "volatile", reactor.seconds)
+        self.volatile = VolatileStore(config.data / "volatile", reactor.seconds, slots=config.workers)
+        self.volatile.enter(this_process(int(reactor.seconds())))
+        self.key = os.urandom(KEY_OCTETS)
+        """What the workers share under it opens for nobody else, nor after the daemon's end."""
         self.chores = Chores(config, self.engine, self.secrets, reactor, self._certificate_renewed)
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = reactor
         self.workers: list[WorkerPlace] = []
         self.is_closing = False
         self.bound: list[BoundSocket] = []
@@ -61,6 +73,7 @@ class Supervisor:
         self.bound = bound
         await verify_store(self.engine, self.secrets)
         self.engine.start()
+        self._sweeping.start(SWEEP_S, now=False)
         self.workers = [WorkerPlace(self, slot) for slot in range(1, self.config.workers + 1)]
         for worker in self.workers:
             worker.start()
@@ -82,6 +95,13 @@ class Supervisor:
         spare, self._spare = self._spare, None
         return spare or WorkerProcess(self)
 
+    def _sweep(self) -> None:
+        """Remove from what the workers share what is too old."""
+        now = self.reactor.seconds()
+        self.volatile.forget_levels(now - FULL_AFTER_S, FILLING)
+        self.volatile.forget_levels(now - KNOWN_S, KNOWN)
+        self.volatile.forget_sealed(now - IDLE_S)
+
     def prepare_spare(self) -> None:
         """Start a process for the next place that needs one, once all places have theirs."""
         waits = self._next_spare is not None and self._next_spare.active()
@@ -97,6 +117,8 @@ class Supervisor:
 
     def worker_died(self, slot: int) -> None:
         """Give back what a dead worker held: its places among LMDB's readers, its leases and its counts."""
+        self.volatile.give_back_all(slot)
+        self.volatile.check_readers()
         self.engine.check_readers()
         self._tell_all(do="look")
 
@@ -104,9 +126,10 @@ class Supervisor:
 
     def take_over(self, new: Config) -> None:
         """Certificates and settings, in every worker, without dropping a session. Raises `CertificateUnfit`."""
+        self.chores.take_over(new)
         _check_certificates(new)
         self.config = new
-        self.chores.config = new
+        self.engine.floor_octets = new.free_disk
         self._tell_all(do="take over", config=config_message(new))
 
     def _certificate_renewed(self) -> None:
@@ -120,6 +143,8 @@ class Supervisor:
         """End all workers politely within the time set, then let go of the store."""
         self.is_closing = True
         self.chores.stop()
+        if self._sweeping.running:
+            self._sweeping.stop()
         if self._next_spare is not None and self._next_spare.active():
             self._next_spare.cancel()
         if self._spare is not None:
@@ -223,7 +248,8 @@ class WorkerPlace:
         self._process = process = supervisor.hire()
         process.place = self
         config = config_message(supervisor.config)
-        process.open(supervisor.bound, slot=self.slot, workers=supervisor.config.workers, config=config)
+        workers, key = supervisor.config.workers, supervisor.key.hex()
+        process.open(supervisor.bound, slot=self.slot, workers=workers, key=key, config=config)
 
     def tell(self, **message: object) -> None:
         """Say something to the process, if there is one."""
@@ -243,6 +269,8 @@ class WorkerPlace:
             self._supervisor.prepare_spare()
         elif message["do"] == "failed":
             self._problem = message["problem"]
+        elif message["do"] == "make room":
+            self._supervisor.workers[message["slot"] - 1].tell(do="make room")
 
     def _log(self, message: dict[str, Any]) -> None:
         """Into the one log, under the name of the module that said it."""

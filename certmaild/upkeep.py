@@ -36,13 +36,13 @@ class Upkeep:
         self._secrets = secrets
         self._slow = slow
         self._seconds = seconds
-        self._rounds = rounds
+        self.rounds = rounds
         self._days: dict[tuple[UserId, CredentialId], int] = {}
 
     def renew_password(self, keyed: Keyed, password: bytes, root: Secret, peer: str) -> None:
         """Stretch a proven human password again if it was under other rounds or an older pepper."""
         head = keyed.credential.head
-        if head.rounds != self._rounds or head.pepper_id != self._secrets.pepper_id:
+        if head.rounds != self.rounds or head.pepper_id != self._secrets.pepper_id:
             _in_background(self._stretch_again(keyed, password, Secret(bytes(root.reveal())), peer))
 
     async def _stretch_again(self, keyed: Keyed, password: bytes, root: Secret, peer: str) -> None:
@@ -57,7 +57,7 @@ class Upkeep:
                         keyed.user_id,
                         password,
                         root,
-                        rounds=self._rounds,
+                        rounds=self.rounds,
                         created=head.created,
                         like=head,
                     ),

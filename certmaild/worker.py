@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ def config_message(config: Config) -> dict[str, str | None]:
     return {
         "path": None if config.path is None else str(config.path),
         "data": str(config.data),
+        "secrets": str(config.secrets),
         "text": config.text,
     }
 
@@ -43,7 +45,8 @@ def config_message(config: Config) -> dict[str, str | None]:
 def read_config_message(message: dict[str, Any]) -> Config:
     """Inverse of `config_message`. Raises `ConfigError`."""
     path = message["path"]
-    return again(None if path is None else Path(path), message["text"], message["data"])
+    config = again(None if path is None else Path(path), message["text"], message["data"])
+    return replace(config, secrets=Path(message["secrets"]))
 
 
 @implementer(ILogObserver)
@@ -89,6 +92,9 @@ class Worker:
             case "look":
                 if self._house is not None:
                     self._house.engine.hub.deliver_everything()
+            case "make room":
+                if self._house is not None:
+                    self._house.doorkeeper.make_room()
             case "stop":
                 self.stop()
             case "cut off":
@@ -99,7 +105,9 @@ class Worker:
         bound = [BoundSocket(*one) for one in zip(message["listeners"], map(_socket, files), strict=True)]
         try:
             config = read_config_message(message["config"])
-            self._house = House(config, self._reactor, Post(message["slot"], message["workers"]))
+            key = bytes.fromhex(message["key"])
+            post = Post(message["slot"], message["workers"], key, self._ask_for_room)
+            self._house = House(config, self._reactor, post)
         except (ConfigError, KeystoreError, NotSetUp, OSError) as problem:
             self._fail(str(problem))
             return
@@ -109,6 +117,9 @@ class Worker:
             return
         opening = Deferred.fromCoroutine(self._house.open(bound))
         opening.addCallbacks(lambda _: self._channel.say({"do": "serving"}), self._failed_to_open)
+
+    def _ask_for_room(self, slot: int) -> None:
+        self._channel.say({"do": "make room", "slot": slot})
 
     def _failed_to_open(self, failure: Any) -> None:
         if not failure.check(KeystoreError, NotSetUp):

@@ -4,7 +4,7 @@ TLS 1.2 with AEAD and ECDHE, or 1.3; OpenSSL's own group order (X25519MLKEM768 f
 or early data. A client that offers another protocol by ALPN is refused with ``no_application_protocol`` (ALPACA).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -183,17 +183,15 @@ class TlsEdge:
         self, default: CertificateFiles, names: Sequence[CertificateFiles] = (), *, minimum: str = "1.2"
     ) -> None:
         """``names`` each have a `CertificateFiles.name`. Raises `CertificateUnfit`."""
-        self._minimum = minimum
-        self.load(default, names)
+        self.load(default, names, minimum=minimum)
 
-    def load(self, default: CertificateFiles, names: Sequence[CertificateFiles] = ()) -> None:
+    def load(self, default: CertificateFiles, names: Sequence[CertificateFiles] = (), *, minimum: str = "1.2") -> None:
         """Read all files, build all contexts, then swap. Raises `CertificateUnfit`, and all stays as it was."""
         identity = read_identity(default)
         by_name = {_name(files.name or ""): read_identity(files) for files in names}
-        contexts = {
-            application: _Contexts(identity, by_name, application, self._minimum) for application in Application
-        }
-        self._files, self._names, self.identity, self._contexts = default, tuple(names), identity, contexts
+        contexts = {application: _Contexts(identity, by_name, application, minimum) for application in Application}
+        self._files, self._names, self._minimum = default, tuple(names), minimum
+        self.identity, self._contexts = identity, contexts
 
     def reload(self) -> None:
         """Read the same files again; ones that have expired do not replace ones that have not.
@@ -203,16 +201,19 @@ class TlsEdge:
         now = datetime.now(UTC)
         if read_identity(self._files).not_after <= now < self.identity.not_after:
             raise CertificateUnfit(f"the certificate in {self._files.certificate} has expired; the former one is kept")
-        self.load(self._files, self._names)
+        self.load(self._files, self._names, minimum=self._minimum)
 
     def rotate_tickets(self) -> None:
         """New contexts from what was read before, so that tickets given so far open nothing. Daily."""
         self._contexts = {application: contexts.again() for application, contexts in self._contexts.items()}
 
-    def creator(self, application: Application, *, strict_names: bool = False) -> IOpenSSLServerConnectionCreator:
+    def creator(
+        self, application: Application, *, strict_names: Callable[[], bool] = bool
+    ) -> IOpenSSLServerConnectionCreator:
         """What Twisted takes for ``startTLS`` and `TLSMemoryBIOFactory`; follows every `load`.
 
-        With ``strict_names`` a client that names no server, or one that is in no certificate, gets no handshake.
+        While ``strict_names`` says so, a client that names no server, or one that is in no certificate, gets no
+        handshake.
         """
         return cast(IOpenSSLServerConnectionCreator, ServerCreator(self, application, strict_names))
 
@@ -268,11 +269,11 @@ def _name(name: str) -> str:
 class ServerCreator:
     """Twisted's way to a server connection: asks the edge each time, so that reloaded certificates count at once."""
 
-    def __init__(self, edge: TlsEdge, application: Application, strict_names: bool) -> None:
+    def __init__(self, edge: TlsEdge, application: Application, strict_names: Callable[[], bool]) -> None:
         self._edge = edge
         self._application = application
         self._strict_names = strict_names
 
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
         """Called by Twisted at the start of each handshake."""
-        return self._edge.connection(self._application, self._strict_names)
+        return self._edge.connection(self._application, self._strict_names())

@@ -106,7 +106,8 @@ class LmdbEngine:
     ) -> None:
         self.hub = ChangeHub()
         self._reactor = reactor
-        self._floor = floor_octets
+        self.floor_octets = floor_octets
+        """May be changed while the engine runs."""
         self._env = Environment(directory, map_octets)
         self._writing = Lock()
         self._scanning = 0
@@ -339,7 +340,7 @@ class LmdbEngine:
 
     def free_octets(self) -> int:
         """See `Engine.free_octets`."""
-        return self._env.free_octets(self._floor)
+        return self._env.free_octets(self.floor_octets)
 
     def _want_reopening(self) -> None:
         """A commit failed in a way that LMDB forgives only to who opens it anew."""

@@ -1,28 +1,45 @@
-"""Short-lived state that processes share: leases and counters, in an environment without sync, made anew at start."""
+"""Short-lived state that processes share: leases, counts, levels and seals, in an environment without sync."""
 
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import lmdb
 
-from certmaild.mailbox.layout import U64, VolatileTable, decode_lease, encode_lease
+from certmaild.mailbox.layout import (
+    U64,
+    Stage,
+    VolatileTable,
+    decode_lease,
+    decode_level,
+    decode_slot,
+    decode_stage,
+    encode_lease,
+    encode_level,
+    encode_stage,
+    slot_key,
+)
 
 _MAP_OCTETS = 1 << 30
 _MAX_READERS = 1024
+_SLICE = 256
+"""Rows removed in one transaction: the others' transactions wait for it."""
 
 
 class VolatileStore:
-    """Leases and counters of all processes of one daemon. Each call is one transaction of a few microseconds.
+    """What the processes of one daemon share. Each call is one transaction of a few microseconds.
 
-    ``seconds`` must be the same clock in all of them, such as the time since 1970. The process that starts the others
-    calls `make_anew` first. Nothing here is needed after a crash: a lost lease runs out, a lost count begins at 0.
+    ``seconds`` must be the same clock in all of them, such as the time since 1970. ``slot`` is the number of this
+    process, from 1 to ``slots`` for workers: what it counts and holds can be given back when it is dead. The process
+    that starts the others calls `make_anew` first. Nothing here is needed after the daemon's end.
     """
 
-    def __init__(self, directory: Path, seconds: Callable[[], float]) -> None:
+    def __init__(self, directory: Path, seconds: Callable[[], float], *, slot: int = 0, slots: int = 0) -> None:
         self._seconds = seconds
-        self._holder = os.urandom(16)
+        self._slot = slot_key(slot)
+        self._slots = [slot_key(one) for one in range(slots + 1)]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._env = lmdb.open(
             str(directory),
@@ -32,44 +49,180 @@ class VolatileStore:
             mode=0o600,
             sync=False,
         )
-        self._leases = self._env.open_db(VolatileTable.LEASE.encode())
-        self._counts = self._env.open_db(VolatileTable.COUNT.encode())
+        self._dbs = {table: self._env.open_db(table.encode()) for table in VolatileTable}
 
     @staticmethod
     def make_anew(directory: Path) -> None:
         """Remove what an earlier run left. No process may have it open."""
         shutil.rmtree(directory, ignore_errors=True)
 
+    # Leases.
+
     def take(self, name: bytes, seconds: float) -> bool:
         """Claim ``name`` for so long, or renew the own claim; False when another process has it."""
         now = self._seconds()
-        with self._env.begin(write=True, db=self._leases) as txn:
-            value = txn.get(name)
+        with self._writing(VolatileTable.LEASE) as txn:
+            value = _get(txn, name)
             if value is not None:
-                until_s, holder = decode_lease(bytes(value))
-                if holder != self._holder and now < until_s:
+                until_s, holder = decode_lease(value)
+                if holder != self._slot and now < until_s:
                     return False
-            txn.put(name, encode_lease(now + seconds, self._holder))
+            txn.put(name, encode_lease(now + seconds, self._slot))
         return True
 
     def give_back(self, name: bytes) -> None:
         """End the own claim; another's stays."""
-        with self._env.begin(write=True, db=self._leases) as txn:
-            value = txn.get(name)
-            if value is not None and decode_lease(bytes(value))[1] == self._holder:
+        with self._writing(VolatileTable.LEASE) as txn:
+            value = _get(txn, name)
+            if value is not None and decode_lease(value)[1] == self._slot:
                 txn.delete(name)
 
-    def count(self, name: bytes, change: int = 0) -> int:
-        """Change a counter and give its new value; it never falls below 0, and one at 0 takes no room."""
-        with self._env.begin(write=bool(change), db=self._counts) as txn:
-            value = txn.get(name)
-            number = max(0, change + (0 if value is None else int(U64.unpack(value)[0])))
-            if change and number:
-                txn.put(name, U64.pack(number))
-            elif change and value is not None:
-                txn.delete(name)
-        return number
+    # Counts.
+
+    def count_in(self, *wanted: tuple[bytes, int | None], amount: int = 1) -> bytes | None:
+        """Count ``amount`` under each name, unless the count of all processes would pass the name's limit.
+
+        Gives the name that is full, and then nothing was counted; None when all is well.
+        """
+        with self._writing(VolatileTable.COUNT) as txn:
+            for name, limit in wanted:
+                if limit is not None and self._sum(txn, name) + amount > limit:
+                    return name
+            for name, _ in wanted:
+                key = self._slot + name
+                txn.put(key, U64.pack(_number(txn, key) + amount))
+        return None
+
+    def count_out(self, *names: bytes, amount: int = 1) -> None:
+        """Take back what this process counted; a count at 0 takes no room."""
+        with self._writing(VolatileTable.COUNT) as txn:
+            for name in names:
+                key = self._slot + name
+                left = _number(txn, key) - amount
+                if left > 0:
+                    txn.put(key, U64.pack(left))
+                else:
+                    txn.delete(key)
+
+    def counted(self, name: bytes) -> dict[int, int]:
+        """The count of each process that has one, by its number."""
+        with self._env.begin(db=self._dbs[VolatileTable.COUNT]) as txn:
+            numbers = {decode_slot(slot): _number(txn, slot + name) for slot in self._slots}
+        return {slot: number for slot, number in numbers.items() if number}
+
+    def _sum(self, txn: lmdb.Transaction, name: bytes) -> int:
+        return sum(_number(txn, slot + name) for slot in self._slots)
+
+    def give_back_all(self, slot: int) -> None:
+        """Remove what a dead process counted and held."""
+        own = slot_key(slot)
+        self._remove(VolatileTable.COUNT, lambda key, _: key.startswith(own))
+        self._remove(VolatileTable.LEASE, lambda _, value: decode_lease(value)[1] == own)
+        with self._writing(VolatileTable.PROCESS) as txn:
+            txn.delete(own)
+
+    # Levels: a number that was so high at a time.
+
+    @contextmanager
+    def levels(self) -> "Iterator[SharedLevels]":
+        """Levels, read and written in one transaction."""
+        with self._writing(VolatileTable.LEVEL) as txn:
+            yield SharedLevels(txn)
+
+    def forget_levels(self, before_s: float, kinds: bytes) -> int:
+        """Remove levels of these kinds (a name's first octet) last written before then; how many."""
+
+        def goes(key: bytes, value: bytes) -> bool:
+            return key[0] in kinds and decode_level(value)[1] < before_s
+
+        return self._remove(VolatileTable.LEVEL, goes)
+
+    # Seals: what one process proved, for the others to open.
+
+    def put_sealed(self, name: bytes, value: bytes) -> None:
+        """Keep a sealed value, or another in its place."""
+        with self._writing(VolatileTable.SEALED) as txn:
+            txn.put(name, encode_level(0.0, self._seconds()) + value)
+
+    def read_sealed(self, name: bytes) -> bytes | None:
+        """A sealed value."""
+        with self._env.begin(db=self._dbs[VolatileTable.SEALED]) as txn:
+            value = _get(txn, name)
+        return None if value is None else value[16:]
+
+    def drop_sealed(self, name: bytes) -> None:
+        """Remove a sealed value, if it is there."""
+        with self._writing(VolatileTable.SEALED) as txn:
+            txn.delete(name)
+
+    def forget_sealed(self, before_s: float) -> int:
+        """Remove sealed values kept before then; how many."""
+        return self._remove(VolatileTable.SEALED, lambda _, value: decode_level(value[:16])[1] < before_s)
+
+    # Who is there.
+
+    def enter(self, process: Stage) -> None:
+        """Say which process has this number."""
+        with self._writing(VolatileTable.PROCESS) as txn:
+            txn.put(self._slot, encode_stage(process))
+
+    def processes(self) -> dict[int, Stage]:
+        """Who said so, by number."""
+        with self._env.begin(db=self._dbs[VolatileTable.PROCESS]) as txn, txn.cursor() as cursor:
+            return {decode_slot(bytes(key)): decode_stage(bytes(value)) for key, value in cursor}
 
     def close(self) -> None:
         """Let go of the files."""
         self._env.close()
+
+    def check_readers(self) -> None:
+        """Free the places of readers whose process died."""
+        self._env.reader_check()
+
+    @contextmanager
+    def _writing(self, table: VolatileTable) -> Iterator[lmdb.Transaction]:
+        with self._env.begin(write=True, db=self._dbs[table]) as txn:
+            yield txn
+
+    def _remove(self, table: VolatileTable, goes: Callable[[bytes, bytes], bool]) -> int:
+        """Remove rows in slices; a row written meanwhile is looked at again."""
+        db = self._dbs[table]
+        with self._env.begin(db=db) as txn, txn.cursor() as cursor:
+            names = [bytes(key) for key, value in cursor if goes(bytes(key), bytes(value))]
+        for at in range(0, len(names), _SLICE):
+            with self._env.begin(write=True, db=db) as txn:
+                for name in names[at : at + _SLICE]:
+                    value = _get(txn, name)
+                    if value is not None and goes(name, value):
+                        txn.delete(name)
+        return len(names)
+
+
+class SharedLevels:
+    """The levels within one transaction."""
+
+    def __init__(self, txn: lmdb.Transaction) -> None:
+        self._txn = txn
+
+    def get(self, name: bytes) -> tuple[float, float] | None:
+        """A level, and when it was so high."""
+        value = _get(self._txn, name)
+        return None if value is None else decode_level(value)
+
+    def put(self, name: bytes, level: float, at_s: float) -> None:
+        """Write a level."""
+        self._txn.put(name, encode_level(level, at_s))
+
+    def drop(self, name: bytes) -> None:
+        """Remove a level, if it is there."""
+        self._txn.delete(name)
+
+
+def _get(txn: lmdb.Transaction, key: bytes) -> bytes | None:
+    # Without `buffers` what LMDB gives is bytes.
+    return cast("bytes | None", txn.get(key))
+
+
+def _number(txn: lmdb.Transaction, key: bytes) -> int:
+    value = _get(txn, key)
+    return 0 if value is None else int(U64.unpack(value)[0])

@@ -55,6 +55,9 @@ class VolatileTable(StrEnum):
 
     LEASE = "lease"
     COUNT = "count"
+    LEVEL = "level"
+    SEALED = "sealed"
+    PROCESS = "process"
 
 
 U32 = Struct(">I")
@@ -368,11 +371,46 @@ def decode_changes(plain: bytes) -> tuple[Change, ...]:
 
 # Volatile environment.
 
-_LEASE = Struct(">d16s")
+_LEASE = Struct(">d2s")
+_LEVEL = Struct(">dd")
+_FIRST = Struct(">d")
+_SLOT = Struct(">H")
+
+
+def slot_key(slot: int) -> bytes:
+    """Key in ``process``, and the first octets of a key in ``count``: the number of a process."""
+    return _SLOT.pack(slot)
+
+
+def decode_slot(key: bytes) -> int:
+    """Inverse of `slot_key`."""
+    return int(_SLOT.unpack(key)[0])
+
+
+def encode_level(level: float, at_s: float) -> bytes:
+    """Value in ``level``: how high, and when (seconds since 1970). A value in ``sealed`` begins with one."""
+    return _LEVEL.pack(level, at_s)
+
+
+def decode_level(value: bytes) -> tuple[float, float]:
+    """Inverse of `encode_level`."""
+    level, at_s = _LEVEL.unpack(value)
+    return level, at_s
+
+
+def encode_stretched(first_s: float, material: bytes) -> bytes:
+    """What a value in ``sealed`` holds: when a password was stretched (seconds since 1970), and to what."""
+    return _FIRST.pack(first_s) + material
+
+
+def decode_stretched(plain: bytes) -> tuple[float, bytes]:
+    """Inverse of `encode_stretched`."""
+    (first_s,) = _FIRST.unpack_from(plain)
+    return first_s, plain[_FIRST.size :]
 
 
 def encode_lease(until_s: float, holder: bytes) -> bytes:
-    """Value in ``lease``: until when (monotonic clock of this boot), and the holder's 16 random bytes."""
+    """Value in ``lease``: until when (seconds since 1970), and the holder's `slot_key`."""
     return _LEASE.pack(until_s, holder)
 
 

@@ -104,9 +104,17 @@ def open_root(secrets: ServerSecrets, keyed: Keyed, material: bytes) -> Secret |
     return proof.unwrap(keyed.credential.wrap, credential_aad(head, keyed.user_id, keyed.credential_id))
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A root key, and what the right password was stretched to."""
+
+    root: Secret
+    material: bytes = field(repr=False)
+
+
 def stretch_and_open(
     secrets: ServerSecrets, keyed: Keyed | None, password: bytes, unknown_salt: bytes, rounds: int
-) -> Secret | None:
+) -> Opened | None:
     """The root key behind a human password; None if it is the wrong one, or there is none to compare it with.
 
     Slow, for a thread. What comes to nothing takes ``rounds`` in all, with a password stored under fewer as without
@@ -115,9 +123,10 @@ def stretch_and_open(
     left, salt = rounds, unknown_salt
     if keyed is not None:
         head = keyed.credential.head
-        root = open_root(secrets, keyed, material_for(head, password))
+        material = material_for(head, password)
+        root = open_root(secrets, keyed, material)
         if root is not None:
-            return root
+            return Opened(root, material)
         left, salt = rounds - head.rounds, head.salt
     if left > 0:
         stretch(password_octets(password), KDF_BCRYPT, salt, left)

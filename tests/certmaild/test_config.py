@@ -186,7 +186,7 @@ def test_times(path: Path, given: str, seconds: int) -> None:
         ('[limits]\nmessage_size = "3 apples"', 'expected a size, such as 1048576 or "150MiB".'),
         ('[limits]\ntime_to_log_in = "5 weeks"', 'expected a time, such as 30 or "5m".'),
         ("free_disk = -1", "the key free_disk: expected a size"),
-        ("workers = -1", "the key workers: expected 0 or more."),
+        ("workers = -1", "the key workers: expected 0 to 256."),
         ("[listen]\nimaps = 70000", "the key listen.imaps: expected a port from 1 to 65535"),
         ('[listen]\nimaps = "x"', "the key listen.imaps: expected a port from 1 to 65535"),
         ("[listen]\nimaps = true", "the key listen.imaps: expected a port"),
@@ -247,4 +247,9 @@ def test_keys_that_need_a_restart(path: Path) -> None:
     old = loaded(path, 'data = "d"\n[listen]\nimaps = 993\n')
     assert config.restart_keys(old, old) == []
     new = loaded(path, 'data = "e"\n[listen]\nimaps = 994\n[tls]\nminimum = "1.3"\n[limits]\nrecipients = 5\n')
-    assert config.restart_keys(old, new) == ["data", "secrets", "limits", "listen.imaps", "tls.minimum"]
+    assert config.restart_keys(old, new) == ["data", "secrets", "listen.imaps"]
+    taken = config.taken_over(old, new)
+    assert config.restart_keys(old, taken) == []
+    assert taken.tls.minimum == "1.3"
+    assert taken.limits.recipients == 5
+    assert taken.tls.default.certificate.is_relative_to(old.data)

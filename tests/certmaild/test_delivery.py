@@ -9,7 +9,7 @@ import pytest
 from support import memory_engine, run
 from twisted.internet.defer import Deferred
 
-from certmaild.delivery import Delivery, DeliverySettings, Unfinished
+from certmaild.delivery import Delivery, DeliverySettings
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import NewUser, create_user_keys
 from certmaild.mailbox import ownership
@@ -32,6 +32,7 @@ from certmaild.protocols.smtp.grammar import NULL_PATH, MailArguments
 from certmaild.protocols.smtp.grammar import Path as SmtpPath
 from certmaild.protocols.smtp.interfaces import Hop, Listener, TlsFacts
 from certmaild.routing import Hold, Router
+from certmaild.unfinished import Unfinished
 
 NOW = 1_790_000_000.0
 TLS = TlsFacts("TLSv1.3", "AES")

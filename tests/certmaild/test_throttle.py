@@ -2,7 +2,7 @@
 
 from twisted.internet.task import Clock
 
-from certmaild.throttle import MAX_BUCKETS, PAIR_RATE, USER_RATE, Buckets, Rate, Throttle, network_of
+from certmaild.throttle import MAX_BUCKETS, PAIR_RATE, USER_RATE, Buckets, LocalLevels, Rate, Throttle, network_of
 
 
 def test_networks() -> None:
@@ -65,9 +65,9 @@ def test_a_fault_is_no_guess() -> None:
 
 def test_memory_is_bounded_and_full_buckets_are_forgotten() -> None:
     clock = Clock()
-    buckets = Buckets(Rate(2, 1.0), clock.seconds)
+    levels, buckets = LocalLevels(), Buckets(b"x", Rate(2, 1.0), clock.seconds)
     for n in range(MAX_BUCKETS + 10):
-        buckets.take(n)
-    assert len(buckets) == MAX_BUCKETS
-    buckets.give_back(MAX_BUCKETS)
-    assert len(buckets) == MAX_BUCKETS - 1
+        buckets.take(levels, b"%d" % n)
+    assert len(levels) == MAX_BUCKETS
+    buckets.give_back(levels, b"%d" % MAX_BUCKETS)
+    assert len(levels) == MAX_BUCKETS - 1

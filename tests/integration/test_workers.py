@@ -1,7 +1,7 @@
 """Several processes behind one set of sockets: who serves, who replaces whom, and how it ends."""
 
+import json
 import os
-import re
 import signal
 import threading
 import time
@@ -37,9 +37,13 @@ def wait_for(done: Callable[[], bool], within_s: float = 30) -> float:
 
 def workers_of(daemon: Daemon) -> dict[int, int]:
     """The process of each worker, by its number."""
-    return {
-        int(slot): int(pid) for slot, pid in re.findall(r"worker (\d+) serves, process (\d+)", daemon.log.read_text())
-    }
+    return {slot: int(one["pid"]) for slot, one in status_of(daemon).items()}
+
+
+def status_of(daemon: Daemon) -> dict[int, dict[str, int]]:
+    """What `certmaild status` says of each worker, by its number."""
+    processes = json.loads(daemon.command("status", "--json"))["processes"]
+    return {one["worker"]: one for one in processes if one["worker"]}
 
 
 def lives(pid: int) -> bool:

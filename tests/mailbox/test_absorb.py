@@ -19,7 +19,6 @@ from certmaild.mailbox.layout import Table
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.values import SERVER_COPY, SpecialUse, SystemFlag
 
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -174,7 +173,7 @@ import os, signal, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from certmaild.mailbox.engine_volatile import VolatileStore
-assert VolatileStore(Path(sys.argv[1]), lambda: 0.0).take(bytes.fromhex(sys.argv[2]), 10)
+assert VolatileStore(Path(sys.argv[1]), lambda: 0.0, slot=1).take(bytes.fromhex(sys.argv[2]), 10)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
