@@ -1,6 +1,5 @@
 """A message's octets: reading by offset over encrypted frames, and writing a new one with its scan."""
 
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -9,9 +8,10 @@ from twisted.logger import Logger
 
 from certmaild.keystore.errors import SealBroken
 from certmaild.keystore.sealing import open_card
-from certmaild.mailbox.blobs import BlobWriter, StoredBlob, find_frame, frame_at, read_facts, read_frame
+from certmaild.mailbox.blobs import BlobWriter, StoredBlob, find_frame, frame_at, read_facts
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.errors import Damaged, MailboxError, MessageGone
+from certmaild.mailbox.frame_streams import FrameStream
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn
 from certmaild.mailbox.layout import Table
@@ -79,38 +79,13 @@ async def with_facts(engine: Engine, card: Card) -> Card | None:
     return card
 
 
-class FrameCache:
-    """The last opened frame of a mailbox: clients fetch a large part in pieces that share frames."""
-
-    __slots__ = ("_content", "_key", "_place")
-
-    def __init__(self) -> None:
-        self._place: tuple[bytes, int] | None = None
-        self._key = b""
-        self._content = b""
-
-    async def frame(self, engine: Engine, card: Card, number: int) -> bytes:
-        """The content of one frame."""
-        blob = card.blob
-        place = blob.blob_id, number
-        # The key is compared with the place: who has the blob's id but another key gets no frame from the cache.
-        if self._place == place and self._key == blob.cek:
-            return self._content
-        content = await read_frame(engine, blob, number)
-        self._place, self._key, self._content = place, blob.cek, content
-        return content
-
-
 class Content:
     """The octets of ``BODY[]``: the recipient's trace prefix, then the blob (KEYS section 5.1)."""
 
-    def __init__(self, engine: Engine, card: Card, frames: FrameCache) -> None:
-        self._engine = engine
+    def __init__(self, card: Card, frames: FrameStream) -> None:
         self._card = card
         self._frames = frames
         self._prefix = card.prefix
-        self._digest = hashlib.sha256()
-        self._digested = 0
 
     @property
     def size(self) -> int:
@@ -123,35 +98,31 @@ class Content:
         return len(self._prefix)
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Octets from ``offset``, at most ``length`` and at most 256 KiB; empty at the end.
+        """Octets from ``offset``, at most ``length`` and some 256 KiB, often fewer; empty only at the end.
 
-        A reader that goes through the whole message in order is told at its end, by `Damaged`, if the digest is not
-        the card's. Raises `MessageGone` when the message was expunged and its frames are removed, `Damaged`.
+        A reader that goes through the whole message in order, alone, is told before its end, by `Damaged`, if the
+        digest is not the card's. Raises `MessageGone` when the message was expunged and its frames are removed,
+        `Damaged`.
         """
-        stop = min(offset + min(length, PIECE_OCTETS), self.size)
-        pieces = []
+        stop = min(offset + length, self.size)
         prefix = len(self._prefix)
-        if offset < min(prefix, stop):
-            pieces.append(self._prefix[offset:stop])
-            offset = prefix
-        while offset < stop:
-            piece = await self._piece(offset - prefix, stop - prefix)
-            pieces.append(piece)
-            offset += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if offset >= stop:
+            return b""
+        if offset < prefix:
+            head = self._prefix[offset:stop]
+            return head + await self._piece(0, stop - prefix) if stop > prefix else head
+        return await self._piece(offset - prefix, stop - prefix)
 
     async def _piece(self, start: int, stop: int) -> bytes:
         """Blob octets from ``start`` to ``stop`` or the end of the frame."""
-        number, begins = frame_at(self._card.blob, start)
-        content = await self._frames.frame(self._engine, self._card, number)
-        piece = content[start - begins : stop - begins]
+        number, begins = frame_at(self._frames.blob, start)
+        content = await self._frames.frame(number)
+        if start == begins and stop - begins >= len(content):
+            piece = content
+        else:
+            piece = content[start - begins : stop - begins]
         if not piece:
             raise Damaged("frame table")
-        if start == self._digested:
-            self._digest.update(piece)
-            self._digested += len(piece)
-            if self._digested == self._card.size and self._digest.digest() != self._card.blob.sha256:
-                raise Damaged("digest")
         return piece
 
     async def whole(self) -> bytes:

@@ -9,9 +9,10 @@ from certmaild.mailbox.absorb import Absorber
 from certmaild.mailbox.account_rows import read_account
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.changes import Change, ChangeHub, Watch
-from certmaild.mailbox.content import Content, FrameCache, MessageWriter, open_cards, read_headers, with_facts
+from certmaild.mailbox.content import Content, MessageWriter, open_cards, read_headers, with_facts
 from certmaild.mailbox.errors import FolderExists, FolderMissing
 from certmaild.mailbox.folders import INBOX, FolderTable, checked_name, spelled, table_of
+from certmaild.mailbox.frame_streams import FrameStreams
 from certmaild.mailbox.identifiers import BoxId, UserId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
@@ -54,7 +55,13 @@ class OpenMailbox:
     """
 
     def __init__(
-        self, reach: Reach, address: str, hub: ChangeHub, absorber: Absorber, released: Callable[[], None]
+        self,
+        reach: Reach,
+        address: str,
+        hub: ChangeHub,
+        absorber: Absorber,
+        frames: FrameStreams,
+        released: Callable[[], None],
     ) -> None:
         self.user_id: UserId = reach.user_id
         self.address = address
@@ -62,7 +69,7 @@ class OpenMailbox:
         self._hub = hub
         self._absorber = absorber
         self._released = released
-        self._frames = FrameCache()
+        self._frames = frames
         self._table: tuple[bytes, FolderTable] | None = None
 
     @property
@@ -272,7 +279,7 @@ class OpenMailbox:
 
     def content(self, card: Card) -> Content:
         """The message's octets (``BODY[]``), trace prefix included."""
-        return Content(self._reach.engine, card, self._frames)
+        return Content(card, self._frames.find(self._reach.engine, self.user_id, card.blob))
 
     def new_message_writer(self) -> MessageWriter:
         """Where an APPEND literal is streamed: blob and scan together."""

@@ -10,6 +10,7 @@ from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import KeyRing
 from certmaild.mailbox.absorb import Absorber, Leases
 from certmaild.mailbox.changes import Change, ChangeHub, ChangeKind
+from certmaild.mailbox.frame_streams import FrameStreams
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import Engine
 from certmaild.mailbox.opened import OpenMailbox
@@ -53,6 +54,7 @@ class MailboxPool:
         self._leases = leases
         self._call_later = call_later
         self._cache = PageCache(cache_octets)
+        self._frames = FrameStreams()
         self._places: dict[UserId, _Place] = {}
 
     def open(self, user_id: UserId, address: str, keys: KeyRing) -> OpenMailbox:
@@ -76,7 +78,7 @@ class MailboxPool:
         keys.__enter__()
         reach = Reach(self._engine, self._secrets, Shelf(user_id, keys, self._cache), self._seconds)
         absorber = Absorber(reach, self._leases, self._call_later)
-        mailbox = OpenMailbox(reach, address, self._hub, absorber, lambda: self._released(user_id))
+        mailbox = OpenMailbox(reach, address, self._hub, absorber, self._frames, lambda: self._released(user_id))
 
         def changed(change: Change) -> None:
             if change.kind is ChangeKind.ARRIVAL:
@@ -93,6 +95,7 @@ class MailboxPool:
         if place.sessions > 0:
             return
         del self._places[user_id]
+        self._frames.forget(user_id)
         place.stop_watch()
         place.absorber.stop()
         keeping = Deferred.fromCoroutine(place.mailbox.keep_claims())

@@ -112,7 +112,8 @@ class Stuffer:
         starts_line = self._tail.endswith(b"\n")
         self._tail = data[-2:] if len(data) > 1 else self._tail[-1:] + data
         self._begun = True
-        data = data.replace(b"\n.", b"\n..")
+        if b"." in data:
+            data = data.replace(b"\n.", b"\n..")
         return b"." + data if starts_line and data.startswith(b".") else data
 
     _begun = False
