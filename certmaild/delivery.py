@@ -220,9 +220,7 @@ class MailTransaction:
             self._blob = BlobWriter(
                 delivery.engine, delivery.seconds, padding=delivery.settings.padding, random=delivery.random
             )
-            self._scanner = Scanner(
-                max_parts=limits.mime_parts, max_depth=limits.mime_depth, max_header=limits.header_block
-            )
+            self._scanner = limits.new_scanner()
             self._header = HeaderCollector(self._edit, limit=limits.header_block)
         return self._blob, self._scanner, self._header
 

@@ -140,10 +140,10 @@ class Content:
 class MessageWriter:
     """One message on its way in: blob and scan together."""
 
-    def __init__(self, engine: Engine, seconds: Callable[[], float], *, padding: bool = True) -> None:
+    def __init__(self, engine: Engine, seconds: Callable[[], float], scanner: Scanner, *, padding: bool = True) -> None:
         self._engine = engine
         self._writer = BlobWriter(engine, seconds, padding=padding)
-        self._scanner = Scanner()
+        self._scanner = scanner
         self._blob: StoredBlob | None = None
 
     async def write(self, data: bytes) -> None:

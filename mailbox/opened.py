@@ -18,6 +18,7 @@ from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Option
 from certmaild.mailbox.layout_messages import PAGE_ROWS
+from certmaild.mailbox.mime import Scanner
 from certmaild.mailbox.pages import Shelf, read_head, write_head
 from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.reading import INLINE_MESSAGES, read_blocks, read_difference, read_listing, read_vanished
@@ -281,9 +282,9 @@ class OpenMailbox:
         """The message's octets (``BODY[]``), trace prefix included."""
         return Content(card, self._frames.find(self._reach.engine, self.user_id, card.blob))
 
-    def new_message_writer(self) -> MessageWriter:
-        """Where an APPEND literal is streamed: blob and scan together."""
-        return MessageWriter(self._reach.engine, self._reach.seconds)
+    def new_message_writer(self, scanner: Scanner | None = None) -> MessageWriter:
+        """Where an APPEND literal is streamed: blob and scan together, by a scanner with limits of its own if given."""
+        return MessageWriter(self._reach.engine, self._reach.seconds, scanner or Scanner())
 
     # Changes
 

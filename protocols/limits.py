@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from certmaild.mailbox.mime import Scanner
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -38,3 +40,7 @@ class Limits:
     commands_in_flight: int = 64
     mime_parts: int = 1000
     mime_depth: int = 100
+
+    def new_scanner(self) -> Scanner:
+        """What looks into a message on its way in, within these limits."""
+        return Scanner(max_parts=self.mime_parts, max_depth=self.mime_depth, max_header=self.header_block)

@@ -327,6 +327,13 @@ def test_a_message_in_circles_is_refused(house: House) -> None:
     assert house.refusal("ann", content=b"Received: x\r\n" * 101 + b"\r\n") == "554 5.4.6"
 
 
+def test_header_at_and_past_a_limit_that_was_set(tmp_path: Path) -> None:
+    house = House(memory_engine(), ServerSecrets.create(tmp_path / "secrets"), replace(Limits(), header_block=100))
+    house.add("ann")
+    house.send("ann", content=b"Subject: " + b"y" * 89 + b"\r\n\r\nbody\r\n")
+    assert house.refusal("ann", content=b"Subject: " + b"y" * 90 + b"\r\n\r\nbody\r\n") == "552 5.3.4"
+
+
 def test_header_past_its_limit_is_refused(house: House) -> None:
     assert house.refusal("ann", content=b"X: " + b"y" * (1 << 20) + b"\r\n\r\n") == "552 5.3.4"
 

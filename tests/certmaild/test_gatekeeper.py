@@ -376,6 +376,22 @@ def test_session_limits_and_logging_out_twice(house: House) -> None:
     assert house.gatekeeper.sessions == 0
 
 
+def test_sessions_of_a_mailbox_at_and_past_the_limit(house: House) -> None:
+    """Three in all, whatever they log in with; two by each."""
+    logins = [house.log_in("bob", "correct horse") for _ in range(2)]
+    with pytest.raises(TooManySessions):
+        house.log_in("bob", "correct horse")
+    with run(house.accounts.unlock(BOB, b"correct horse")) as unlocked:
+        _, phone = run(house.accounts.add_device(unlocked, "phone"))
+    logins.append(house.log_in("bob", phone))
+    with pytest.raises(TooManySessions):
+        house.log_in("bob", phone)
+    house.gatekeeper.log_out(logins.pop(0))
+    logins.append(house.log_in("bob", phone))
+    for login in logins:
+        house.gatekeeper.log_out(login)
+
+
 def test_wrong_passwords_wait_and_a_right_one_from_elsewhere_does_not(house: House) -> None:
     for _ in range(5):
         with pytest.raises(LogInRefused):

@@ -320,6 +320,26 @@ def test_parts_at_and_past_a_limit_that_was_set(parts: int, kept: int) -> None:
     assert len(scan(message, max_parts=5).parts) == kept
 
 
+@pytest.mark.parametrize(("depth", "kept"), [(4, b"MIXED"), (5, b"OCTET-STREAM")])
+def test_depth_at_and_past_a_limit_that_was_set(depth: int, kept: bytes) -> None:
+    """The innermost container of so many: looked into, or one part that nobody looks into."""
+    message = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(depth))
+    found = scan(message + b"\r\nx\r\n", max_depth=5)
+    check(found, message + b"\r\nx\r\n")
+    innermost = max(found.parts, key=lambda part: len(part.path))
+    assert len(innermost.path) == 4
+    assert (kept == b"OCTET-STREAM") == (b'"OCTET-STREAM"' in found.structure)
+
+
+def test_header_at_and_past_a_limit_that_was_set() -> None:
+    message = b"Subject: a\r\nTo: ann@example.com\r\n\r\nbody"
+    size = message.index(b"\r\n\r\n")
+    assert b'"ann" "example.com"' in scan(message, max_header=size).envelope
+    past = scan(message, max_header=size - 1)
+    assert b'"ann" "example.co"' in past.envelope
+    assert past.header_octets == size + 4 and past.size == len(message)
+
+
 def test_header_beyond_the_limit_is_counted_only() -> None:
     message = b"Subject: a\r\n" + b"X: " + b"y" * 4000 + b"\r\nTo: a@b\r\n\r\nbody"
     found = scan(message, max_header=1000)

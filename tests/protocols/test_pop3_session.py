@@ -131,6 +131,13 @@ def test_a_line_at_the_limit_and_one_past_it() -> None:
     assert side.take() == b""
 
 
+def test_three_bad_commands_before_log_in() -> None:
+    side = Side()
+    side.take()
+    assert b"Too many" not in side.feed(b"XYZZY\r\n" * 2)
+    assert side.feed(b"XYZZY\r\n").endswith(b"-ERR Too many bad commands\r\n") and side.closed
+
+
 def test_twenty_bad_commands_after_log_in() -> None:
     side = logged_in()
     side.take()

@@ -367,6 +367,20 @@ def test_a_flood_that_waits_for_its_turn_is_not_read_on() -> None:
     assert other.transport.producerState == "producing"
 
 
+@pytest.mark.parametrize("listener", [Listener.SUBMISSION, Listener.SUBMISSIONS])
+def test_log_in_has_a_minute_but_not_on_port_25(listener: Listener) -> None:
+    setting, relaying = Setting(listener), inbound()
+    setting.connection.handshakeCompleted()
+    for each in (setting, relaying):
+        for _ in range(59):
+            each.clock.advance(1)
+            each.send(b"NOOP\r\n")
+        assert not each.transport.disconnecting
+        each.clock.advance(1)
+    assert setting.said().endswith(b"421 4.4.2 Timeout\r\n")
+    assert setting.transport.disconnecting and not relaying.transport.disconnecting
+
+
 @pytest.mark.parametrize(("sent", "patience"), [(b"", 300), (MESSAGE, 180)])
 def test_silence_ends_the_session(sent: bytes, patience: int) -> None:
     setting = inbound()

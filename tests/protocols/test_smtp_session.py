@@ -69,6 +69,21 @@ def test_data_at_and_past_the_size_limit() -> None:
         assert not wire.closed
 
 
+def test_a_submitted_message_at_and_past_the_size_limit() -> None:
+    limits = replace(Limits(), message_size=100, message_size_port_25=50)
+    begin = b"MAIL FROM:<ann@example.com> SIZE=%d\r\n"
+    assert submission(limits, log_in=True).send(begin % 101).startswith(b"552 5.3.4")
+    assert inbound(limits).send(b"EHLO c\r\n" + begin % 51).endswith(b"larger than this server accepts\r\n")
+    for size, code in ((100, b"250"), (101, b"552")):
+        wire = submission(limits, log_in=True)
+        wire.send(begin % 100 + b"RCPT TO:<ann@example.com>\r\n")
+        said = wire.send(b"DATA\r\n" + b"x" * (size - 2) + b"\r\n.\r\n")
+        assert said.splitlines()[-1][:3] == code
+        wire = submission(limits, log_in=True)
+        wire.send(begin % 100 + b"RCPT TO:<ann@example.com>\r\n")
+        assert wire.send(b"BDAT %d LAST\r\n" % size + b"x" * (size - 2) + b"\r\n")[:3] == code
+
+
 def test_refused_content_that_does_not_end_is_cut_off() -> None:
     wire = begun(replace(Limits(), message_size_port_25=100))
     wire.send(b"DATA\r\n")

@@ -86,7 +86,7 @@ class _Incoming:
         if stream.size > self.context.limits.message_size:
             raise No(b"The message is too large.", b"TOOBIG")
         await self._check_quota(stream.size)
-        writer = self.context.mailbox.new_message_writer()
+        writer = self.context.mailbox.new_message_writer(self.context.limits.new_scanner())
         self.writers.append(writer)
         while chunk := await stream.read():
             if b"\0" in chunk:

@@ -15,11 +15,38 @@ from certmaild.mailbox.errors import Damaged, MessageGone, StoreUnavailable
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.values import Quota
 from certmaild.protocols.imap.sections import MessageReader, pick_fields
+from certmaild.protocols.limits import Limits
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
+
+
+MIXED = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+INNER = b"--b\r\nContent-Type: message/rfc822\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "content", "known", "count"),
+    [
+        (Limits(mime_parts=3), MIXED + b"--b\r\n\r\nx\r\n" * 2, b'"TEXT"', 2),
+        (Limits(mime_parts=3), MIXED + b"--b\r\n\r\nx\r\n" * 3, b'"TEXT"', 2),
+        (Limits(mime_depth=2), MIXED + b"--b\r\n\r\nx\r\n", b'"APPLICATION"', 0),
+        (Limits(mime_depth=2), MIXED + INNER + b"\r\nx\r\n", b'"APPLICATION"', 1),
+        (Limits(header_block=len(MIXED) - 4), MIXED + b"--b\r\n\r\nx\r\n", b'"BOUNDARY" "b"', 1),
+        (Limits(header_block=len(MIXED) - 5), MIXED + b"--b\r\n\r\nx\r\n", b'"BOUNDARY" "b"', 0),
+    ],
+)
+def test_an_appended_message_is_looked_into_within_the_limits_that_were_set(
+    tmp_path: Path, limits: Limits, content: bytes, known: bytes, count: int
+) -> None:
+    """Each at its limit and one past it; the octets stay whole in any case."""
+    line = House(tmp_path, limits).select()
+    assert b"APPENDUID" in append(line, content)
+    answer = line.send(b"f FETCH 1 (BODYSTRUCTURE BODY.PEEK[])\r\n")
+    assert content in answer
+    assert answer[: answer.index(b"BODY[]")].count(known) == count
 
 
 @pytest.mark.parametrize("at", [0, 30_000, 600_000])

@@ -87,6 +87,17 @@ def test_silence_after_log_in_has_half_an_hour(house: House) -> None:
     assert line.closed
 
 
+def test_a_word_to_who_idles_comes_when_it_was_set(tmp_path: Path) -> None:
+    house = House(tmp_path, Limits(idle_still_here=50))
+    line = house.log_in()
+    assert line.send(b"a IDLE\r\n") == b"+ idling\r\n"
+    for _ in range(3):
+        house.clock.advance(49)
+        assert line.take() == b""
+        house.clock.advance(1)
+        assert line.take() == b"* OK Still here\r\n"
+
+
 def test_idle_is_not_silence(house: House) -> None:
     line = house.log_in()
     assert line.send(b"a IDLE\r\n") == b"+ idling\r\n"
