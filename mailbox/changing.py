@@ -12,6 +12,7 @@ from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.folders import add_keywords, keyword_bits
 from certmaild.mailbox.identifiers import BoxId, Mid
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
+from certmaild.mailbox.layout_messages import PAGE_ROWS
 from certmaild.mailbox.messages import FlagChange, Moved, PreparedMessage
 from certmaild.mailbox.pages import joined, pages_with, read_head
 from certmaild.mailbox.reach import Reach
@@ -182,7 +183,9 @@ async def expunge(reach: Reach, box_id: BoxId, uids: UidSet | None) -> ExpungeRe
     if not head.deleted:
         return ExpungeResult((), head.highest_modseq)
     wanted = ALL_UIDS if uids is None else normalise(uids)
-    look = reach.read if head.messages <= INLINE_MESSAGES else reach.scan
+    known = reach.shelf.pages_to_expunge(box_id, head.highest_modseq)
+    messages = head.messages if known is None else PAGE_ROWS * len(known)
+    look = reach.read if messages <= INLINE_MESSAGES else reach.scan
     runs = await look(lambda txn: slices.deleted_uids(txn, reach.shelf, box_id, wanted))
     if not runs:
         return ExpungeResult((), head.highest_modseq)

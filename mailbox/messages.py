@@ -14,7 +14,7 @@ from certmaild.mailbox.identifiers import BlobId, BoxId, Mid
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_messages import card_key
-from certmaild.mailbox.pages import FolderEditor, Page, Shelf, all_pages, chosen, joined, picked
+from certmaild.mailbox.pages import FolderEditor, Page, Shelf, all_pages, chosen, joined, pages_at, picked, read_head
 from certmaild.mailbox.uidsets import overlaps, ranges_of, subtract_block
 from certmaild.mailbox.values import COPIED_WITHIN, SERVER_COPY, SYSTEM_FLAGS, EntryBlock, FlagOp, SystemFlag
 
@@ -260,14 +260,19 @@ def expunge_slice(
 
 
 def deleted_uids(txn: ReadTxn, shelf: Shelf, box_id: BoxId, runs: Sequence[range]) -> list[range]:
-    """Which of these UIDs have ``\\Deleted``."""
+    """Which of these UIDs have ``\\Deleted``. Looks only at pages that may have some, once all were looked at."""
     found: list[int] = []
-    for page in all_pages(txn, shelf, box_id):
+    holding: set[int] = set()
+    modseq = read_head(txn, shelf, box_id).highest_modseq
+    known = shelf.pages_to_expunge(box_id, modseq)
+    for page in all_pages(txn, shelf, box_id) if known is None else pages_at(txn, shelf, box_id, known):
         if page.has_deleted():
+            holding.add(page.first_uid)
             flags, uids = page.block.flags, page.uids
             found += [
                 uids[n] for low, high in overlaps(uids, runs) for n in range(low, high) if flags[n] & SystemFlag.DELETED
             ]
+    shelf.holding_deleted[box_id] = modseq, frozenset(holding)
     return list(ranges_of(found))
 
 

@@ -143,6 +143,8 @@ class Shelf:
     """Where the transaction under way, in the writer thread, notes what it changes."""
     touched: dict[bytes, dict[int, frozenset[int]]] = field(default_factory=dict)
     """By folder and mod-sequence: keys of the pages that this process changed, once committed."""
+    holding_deleted: dict[bytes, tuple[int, frozenset[int]]] = field(default_factory=dict)
+    """By folder: a mod-sequence, and keys of all pages in which a message then had ``\\Deleted``."""
 
     def keep_journal(self, journal: "list[Touched]") -> None:
         """Remember what a committed transaction changed."""
@@ -151,6 +153,12 @@ class Shelf:
             log[modseq] = first_uids
             while len(log) > TOUCHED_KEPT:
                 del log[next(iter(log))]
+
+    def pages_to_expunge(self, box_id: bytes, upto: int) -> set[int] | None:
+        """Keys of the pages where a message may have ``\\Deleted`` as of a mod-sequence; None if not known."""
+        known = self.holding_deleted.get(box_id)
+        touched = None if known is None else self.pages_touched(box_id, known[0], upto)
+        return None if known is None or touched is None else touched | known[1]
 
     def pages_touched(self, box_id: bytes, after: int, upto: int) -> set[int] | None:
         """Keys of the pages changed by the mod-sequences above ``after`` and up to ``upto``; None if not all known."""

@@ -42,11 +42,15 @@ def read_listing(txn: ReadTxn, shelf: Shelf, box_id: BoxId) -> Listing:
     uids = array("I")
     first_unseen: int | None = None
     search = head.unseen > 0
+    holding: set[int] = set()
     for page in all_pages(txn, shelf, box_id):
         uids += page.uids
+        if head.deleted and page.has_deleted():
+            holding.add(page.first_uid)
         if search:
             first_unseen = page.first_unseen()
             search = first_unseen is None
+    shelf.holding_deleted[box_id] = head.highest_modseq, frozenset(holding)
     return Listing(head, uids, first_unseen)
 
 

@@ -11,7 +11,7 @@ from certmaild.mailbox.content import Content
 from certmaild.mailbox.errors import Damaged, FolderMissing, MessageGone, OverQuota
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.pages import GONE_ROWS_KEPT
+from certmaild.mailbox.pages import GONE_ROWS_KEPT, Page
 from certmaild.mailbox.values import COPIED_WITHIN, NO_FINAL_CRLF, FlagOp, Flags, SystemFlag
 
 SEEN, DELETED = Flags(SystemFlag.SEEN), Flags(SystemFlag.DELETED)
@@ -287,3 +287,30 @@ def test_thousands_go_in_slices(house: House) -> None:
     assert moved.new_uids == tuple(range(count + 1, 2 * count + 1))
     assert run(house.mailbox.status(trash)).messages == 0
     assert len(run(house.mailbox.select(box_id)).uids) == count
+
+
+def test_expunge_looks_only_where_something_may_be_deleted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EXPUNGE of one message costs the same in a folder of any size, whatever was deleted before or meanwhile."""
+    house.append(*[mail(str(n)) for n in range(256)], box="Archive")
+    archive, inbox = house.box("Archive"), house.box()
+    for _ in range(4):
+        run(house.mailbox.copy(archive, ALL, inbox))
+    run(house.mailbox.store_flags(inbox, [range(700, 701)], FlagOp.ADD, Flags(SystemFlag.DELETED)))
+    house.reopen()
+    run(house.mailbox.select(inbox))
+    looked: list[int] = []
+    has_deleted = Page.has_deleted
+    monkeypatch.setattr(Page, "has_deleted", lambda page: looked.append(page.first_uid) or has_deleted(page))
+    run(house.mailbox.store_flags(inbox, [range(5, 6)], FlagOp.ADD, Flags(SystemFlag.DELETED)))
+    assert run(house.mailbox.expunge(inbox, [range(1, 10)])).uids == (5,)
+    assert looked == [1, 513]
+    run(house.mailbox.store_flags(inbox, [range(300, 301)], FlagOp.ADD, Flags(SystemFlag.DELETED)))
+    looked.clear()
+    assert run(house.mailbox.expunge(inbox)).uids == (300, 700)
+    assert looked == [1, 257, 513]
+    # What another process did is not known: everything is looked at again.
+    run(house.mailbox.store_flags(inbox, [range(900, 901)], FlagOp.ADD, Flags(SystemFlag.DELETED)))
+    house.mailbox._reach.shelf.touched.clear()
+    looked.clear()
+    assert run(house.mailbox.expunge(inbox)).uids == (900,)
+    assert looked == [1, 257, 513, 769]
