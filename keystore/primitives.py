@@ -74,6 +74,7 @@ class Label(Enum):
     TRACE = b"trace"
     SEAL = b"seal"
     FRAME = b"frame"
+    TEXT = b"text"
     KID = b"kid"
     ORGANISATION = b"orgrec"
 

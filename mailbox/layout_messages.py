@@ -36,6 +36,7 @@ class Record(IntEnum):
     PAGE = 0x23
     GONE = 0x24
     READY = 0x25
+    TEXT = 0x26
 
 
 # Keys. The user comes first, so that all rows of one user are one range of each table.
@@ -77,14 +78,16 @@ def page_rows(plaintext_octets: int) -> int:
     return rows
 
 
-def _column(code: str, octets: bytes) -> "array[int]":
+def decode_numbers(code: str, octets: bytes) -> "array[int]":
+    """A column of numbers of one `array` type."""
     column = array(code, octets)
     if _SWAP:
         column.byteswap()
     return column
 
 
-def _octets(column: "array[int]") -> bytes:
+def encode_numbers(column: "array[int]") -> bytes:
+    """Inverse of `decode_numbers`."""
     if not _SWAP:
         return column.tobytes()
     swapped = column[:]
@@ -94,7 +97,7 @@ def _octets(column: "array[int]") -> bytes:
 
 def page_uids(plain: bytes) -> "array[int]":
     """The first column alone: UIDs, ascending."""
-    return _column("I", plain[: 4 * (len(plain) // _ROW)])
+    return decode_numbers("I", plain[: 4 * (len(plain) // _ROW)])
 
 
 def page_flag_octets(plain: bytes) -> bytes:
@@ -107,12 +110,13 @@ def decode_page(plain: bytes) -> EntryBlock:
     """All columns of a page."""
     rows = page_rows(len(plain))
     at_flags, at_keywords = 52 * rows, 54 * rows
-    numbers = [_column("Q", plain[at_keywords + 8 * rows * n : at_keywords + 8 * rows * (n + 1)]) for n in range(5)]
+    begins = range(at_keywords, at_keywords + 40 * rows, 8 * rows)
+    numbers = [decode_numbers("Q", plain[at : at + 8 * rows]) for at in begins]
     return EntryBlock(
-        _column("I", plain[: 4 * rows]),
+        decode_numbers("I", plain[: 4 * rows]),
         plain[4 * rows : 20 * rows],
         plain[20 * rows : at_flags],
-        _column("H", plain[at_flags:at_keywords]),
+        decode_numbers("H", plain[at_flags:at_keywords]),
         *numbers,
     )
 
@@ -121,15 +125,15 @@ def encode_page(block: EntryBlock) -> bytes:
     """The octets of a page."""
     return b"".join(
         (
-            _octets(block.uids),
+            encode_numbers(block.uids),
             block.mids,
             block.mks,
-            _octets(block.flags),
-            _octets(block.keywords),
-            _octets(block.modseqs),
-            _octets(block.internal_dates),
-            _octets(block.sizes),
-            _octets(block.save_dates),
+            encode_numbers(block.flags),
+            encode_numbers(block.keywords),
+            encode_numbers(block.modseqs),
+            encode_numbers(block.internal_dates),
+            encode_numbers(block.sizes),
+            encode_numbers(block.save_dates),
         )
     )
 
@@ -299,14 +303,14 @@ def encode_gone(ranges: Sequence[range]) -> bytes:
     for run in ranges:
         ends.append(run.start)
         ends.append(run.stop - 1)
-    return _octets(ends)
+    return encode_numbers(ends)
 
 
 def decode_gone(plain: bytes) -> tuple[range, ...]:
     """Inverse of `encode_gone`."""
     if len(plain) % 8:
         raise Damaged("gone row")
-    ends = _column("I", plain)
+    ends = decode_numbers("I", plain)
     return tuple(range(ends[at], ends[at + 1] + 1) for at in range(0, len(ends), 2))
 
 

@@ -1,7 +1,7 @@
 """One user's open mailbox: what IMAP and POP3 program against, shared by all his sessions in this process."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from certmaild.mailbox import changing, ownership
 from certmaild.mailbox import folders as table_work
@@ -25,6 +25,7 @@ from certmaild.mailbox.reading import INLINE_MESSAGES, read_blocks, read_differe
 from certmaild.mailbox.ready import ReadyRows
 from certmaild.mailbox.search import SearchKey, SearchResult
 from certmaild.mailbox.searching import search
+from certmaild.mailbox.text_keeper import TextKeeper
 from certmaild.mailbox.uidsets import ALL_UIDS, normalise, subtract_block
 from certmaild.mailbox.values import (
     AppendResult,
@@ -61,6 +62,7 @@ class OpenMailbox:
         address: str,
         hub: ChangeHub,
         absorber: Absorber,
+        keeper: TextKeeper,
         frames: FrameStreams,
         released: Callable[[], None],
     ) -> None:
@@ -69,6 +71,7 @@ class OpenMailbox:
         self._reach = reach
         self._hub = hub
         self._absorber = absorber
+        self._keeper = keeper
         self._released = released
         self._frames = frames
         self._table: tuple[bytes, FolderTable] | None = None
@@ -124,6 +127,7 @@ class OpenMailbox:
         while not await self._reach.write(work):
             folder = await self._named(name)
             await changing.remove(self._reach, folder.box_id, ALL_UIDS, only_deleted=False)
+        self._keeper.clean()
 
     async def rename_folder(self, old: str, new: str) -> None:
         """Rename with all children; INBOX instead gives its messages to ``new`` and stays (RFC 9051 section 6.3.6)."""
@@ -136,6 +140,7 @@ class OpenMailbox:
         inbox = await self._named(INBOX)
         target = await self.create_folder(new)
         await changing.move(self._reach, inbox.box_id, ALL_UIDS, target.box_id)
+        self._keeper.clean()
 
     async def set_subscribed(self, name: str, subscribed: bool) -> None:
         """Subscribe (raises `FolderMissing`) or unsubscribe (any name)."""
@@ -311,11 +316,16 @@ class OpenMailbox:
 
     async def move(self, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
         """Move by reference in slices; each message is in exactly one of the two folders (RFC 6851)."""
-        return await changing.move(self._reach, box_id, uids, to_box)
+        moved = await changing.move(self._reach, box_id, uids, to_box)
+        self._keeper.clean()
+        return moved
 
     async def expunge(self, box_id: BoxId, uids: UidSet | None = None) -> ExpungeResult:
         """Remove messages with ``\\Deleted``, of these UIDs or of all."""
-        return await changing.expunge(self._reach, box_id, uids)
+        gone = await changing.expunge(self._reach, box_id, uids)
+        if gone.uids:
+            self._keeper.clean()
+        return gone
 
     async def absorb(self, *, at_most_s: float | None = None) -> int:
         """Take waiting arrivals in, oldest first, for at most so long; how many rows.
@@ -339,9 +349,20 @@ class OpenMailbox:
         """Call back (on the reactor's thread) after each commit that touched this user, in any process."""
         return self._hub.watch(self.user_id, callback)
 
-    async def find(self, box_id: BoxId, program: SearchKey, *, uids: UidSet | None = None) -> SearchResult:
-        """UIDs of the messages that fulfil ``program``, ascending, of these UIDs or of all."""
-        return await search(self._reach, box_id, program, ALL_UIDS if uids is None else uids)
+    async def find(
+        self,
+        box_id: BoxId,
+        program: SearchKey,
+        *,
+        uids: UidSet | None = None,
+        between: Callable[[], Awaitable[None]] | None = None,
+    ) -> SearchResult:
+        """UIDs of the messages that fulfil ``program``, ascending, of these UIDs or of all.
+
+        ``between`` is awaited before each slice of some 30 ms; what it raises ends the search.
+        """
+        wanted = ALL_UIDS if uids is None else uids
+        return await search(self._reach, self._keeper, box_id, program, wanted, between)
 
     async def keep_claims(self) -> None:
         """Store which messages sessions were told of as ``\\Recent``; the pool calls it when the last session ends."""

@@ -16,6 +16,7 @@ from certmaild.mailbox.interfaces import Engine
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pages import PageCache, Shelf
 from certmaild.mailbox.reach import Reach
+from certmaild.mailbox.text_keeper import TextKeeper
 
 log = Logger()
 
@@ -25,6 +26,7 @@ class _Place:
     mailbox: OpenMailbox
     reach: Reach
     absorber: Absorber
+    keeper: TextKeeper
     sessions: int
     stop_watch: Callable[[], None]
 
@@ -65,6 +67,7 @@ class MailboxPool:
         place = self._places.get(user_id)
         if place is None:
             place = self._places[user_id] = self._place(user_id, address, keys)
+            place.keeper.clean()
         elif place.reach.shelf.keys is not keys:
             # Whoever unlocked them first has let them go: the mailbox goes on under the ring that is still owned.
             keys.__enter__()
@@ -78,14 +81,17 @@ class MailboxPool:
         keys.__enter__()
         reach = Reach(self._engine, self._secrets, Shelf(user_id, keys, self._cache), self._seconds)
         absorber = Absorber(reach, self._leases, self._call_later)
-        mailbox = OpenMailbox(reach, address, self._hub, absorber, self._frames, lambda: self._released(user_id))
+        keeper = TextKeeper(reach, self._leases)
+        mailbox = OpenMailbox(
+            reach, address, self._hub, absorber, keeper, self._frames, lambda: self._released(user_id)
+        )
 
         def changed(change: Change) -> None:
             if change.kind is ChangeKind.ARRIVAL:
                 absorber.kick()
 
         watch = self._hub.watch(user_id, changed)
-        return _Place(mailbox, reach, absorber, 0, watch.stop)
+        return _Place(mailbox, reach, absorber, keeper, 0, watch.stop)
 
     def _released(self, user_id: UserId) -> None:
         place = self._places.get(user_id)
@@ -100,6 +106,7 @@ class MailboxPool:
         place.absorber.stop()
         keeping = Deferred.fromCoroutine(place.mailbox.keep_claims())
         keeping.addErrback(lambda failure: log.failure("recent messages not kept", failure))
+        keeping.addCallback(lambda _: Deferred.fromCoroutine(place.keeper.close()))
         keeping.addBoth(lambda _: self._let_go(place.reach))
 
     def _let_go(self, reach: Reach) -> None:

@@ -15,9 +15,9 @@ from certmaild.mailbox.mime_header import field_value, header_fields, parameter,
 from certmaild.mailbox.text import PartText, decode_header, normalise
 
 KEPT_CHARACTERS = 1 << 20
-"""Text up to this size is kept for the next key of the same program; more is read again."""
+"""Text up to this size is kept for the next key of the same program, and each part of it is one text; more is read
+again, in windows."""
 _HEADER_LIMIT_OCTETS = 1 << 20
-_PIECE_OCTETS = 1 << 18
 _DAY_S = 86400
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 _DATE = re.compile(rb'\("([^"\\]{1,100})"')
@@ -86,20 +86,11 @@ class MessageText:
         self._reader = BlobReader(txn, card)
         self._fields: list[tuple[str, str]] | None = None
         self._kept: list[str] | None = None
+        self._cut = False
 
-    def header_has(self, name: str, needle: str) -> bool:
-        """A field of this name (lower case) holds it; empty: the field is there."""
-        return any(field == name and needle in value for field, value in self._header())
-
-    def body_has(self, needle: str) -> bool:
-        """The text of a part, or a part's own header, holds it."""
-        return not needle or any(needle in text for text in self._texts(len(needle)))
-
-    def text_has(self, needle: str) -> bool:
-        """Header or body hold it."""
-        return any(needle in value or needle in field for field, value in self._header()) or self.body_has(needle)
-
-    def _header(self) -> list[tuple[str, str]]:
+    @property
+    def header(self) -> list[tuple[str, str]]:
+        """Names (lower case) and values of the header's fields, the trace prefix first."""
         if self._fields is None:
             octets = min(self._card.header_octets, _HEADER_LIMIT_OCTETS)
             header = self._card.prefix + self._reader.octets(0, octets)
@@ -109,6 +100,28 @@ class MessageText:
                 if name
             ]
         return self._fields
+
+    def body(self, most_characters: int) -> list[str] | None:
+        """The texts of the body; None when they are more, or one is so long that it is read in windows."""
+        texts: list[str] = []
+        for text in self._texts(0):
+            most_characters -= len(text)
+            if most_characters < 0 or self._cut:
+                return None
+            texts.append(text)
+        return texts
+
+    def header_has(self, name: str, needle: str) -> bool:
+        """A field of this name (lower case) holds it; empty: the field is there."""
+        return any(field == name and needle in value for field, value in self.header)
+
+    def body_has(self, needle: str) -> bool:
+        """The text of a part, or a part's own header, holds it."""
+        return not needle or any(needle in text for text in self._texts(len(needle)))
+
+    def text_has(self, needle: str) -> bool:
+        """Header or body hold it."""
+        return any(needle in value or needle in field for field, value in self.header) or self.body_has(needle)
 
     def _texts(self, overlap: int) -> Iterator[str]:
         """Normalised texts; of a long part windows that share ``overlap`` characters and more."""
@@ -123,7 +136,7 @@ class MessageText:
                 if room >= 0:
                     kept.append(text)
                 yield text
-        if room >= 0:
+        if room >= 0 and not self._cut:
             self._kept = kept
 
     def _part_texts(self, part: Part, overlap: int) -> Iterator[str]:
@@ -154,7 +167,8 @@ class MessageText:
         for octets in self._reader.pieces(part.body_offset, part.body_offset + part.octets):
             window = tail + text.feed(octets)
             tail = window
-            if len(window) >= _PIECE_OCTETS:
+            if len(window) >= KEPT_CHARACTERS:
+                self._cut = True
                 yield normalise(window)
                 tail = window[-keep:]
         yield normalise(tail + text.finish())

@@ -9,6 +9,10 @@ from pathlib import Path
 from clients_support import deliver, log_in
 from daemon import Daemon
 
+from certmaild.mailbox.environment import Environment
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.searching import WORTH_BUILDING
+
 MARK = "Zyxomorph"
 
 
@@ -26,6 +30,15 @@ def files_with_mark(*folders: Path) -> list[str]:
                 if any(needle in text for needle in needles):
                     hits.append(str(path))
     return hits
+
+
+def text_rows(daemon: Daemon) -> int:
+    """Rows of the text column, once the server is down."""
+    environment = Environment(daemon.data / "store")
+    try:
+        return environment.read(lambda txn: sum(1 for _ in txn.scan(Table.TEXT, b"")))
+    finally:
+        environment.close()
 
 
 def test_no_file_holds_the_mark(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -55,10 +68,16 @@ def test_no_file_holds_the_mark(tmp_path: Path, monkeypatch) -> None:  # type: i
             imap.copy("1", f'"{MARK} folder"')
             imap.append("Drafts", "", imaplib.Time2Internaldate(0), f"Subject: {MARK}\r\n\r\n{MARK}\r\n".encode())
             assert imap.search(None, "TEXT", MARK)[1] == [b"1 2 3"]
+            for number in range(WORTH_BUILDING):
+                imap.append("Archive", "", "", f"Subject: {MARK} {number}\r\n\r\n{MARK}\r\n".encode())
+            imap.select("Archive")
+            assert len(imap.search(None, "BODY", MARK)[1][0].split()) == WORTH_BUILDING
+            imap.select("INBOX")
             assert imap.search(None, "KEYWORD", f"{MARK}keyword")[1] == [b"1 2 3"]
         daemon.command("device", "add", account.address, "--name", f"{MARK}phone", stdin=account.password + "\n")
         assert files_with_mark(daemon.folder, temporary) == []
         daemon.stop()
+        assert text_rows(daemon) == 3
         assert files_with_mark(daemon.folder, temporary) == []
         # The search itself finds what is there.
         (temporary / "control").write_text(f"x{MARK.upper()}x")

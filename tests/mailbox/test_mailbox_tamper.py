@@ -11,6 +11,7 @@ from support import memory_engine, run
 from certmaild.keystore.errors import KeystoreError
 from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.layout import Table
+from certmaild.mailbox.search import TextHas
 from certmaild.mailbox.values import FlagOp, Flags, SystemFlag
 
 SEALED = (
@@ -26,6 +27,7 @@ SEALED = (
     Table.BLOB,
     Table.IN,
     Table.TAIL,
+    Table.TEXT,
 )
 """Rows of the message half and of deliveries; REF, DEAD and STAGE are clear by design, keys and accounts have their own
 test."""
@@ -49,6 +51,8 @@ class Street:
             run(house.mailbox.store_flags(house.box("Archive"), [range(2, 4)], FlagOp.ADD, Flags(SystemFlag.DELETED)))
             run(house.mailbox.expunge(house.box("Archive"), [range(2, 3)]))
             run(house.mailbox.expunge(house.box("Archive"), [range(3, 4)]))
+            for box in ("INBOX", "Archive"):
+                assert run(house.mailbox._keeper.extend(house.box(box), 1, 3 if box == "INBOX" else 4))
             house.mailbox.close()
             house.deliver(mail("waiting 1"), mail("waiting 2"))
         self.before = self.joe.rows()
@@ -77,6 +81,7 @@ class Street:
             for folder in run(mailbox.folders()):
                 state = run(mailbox.select(folder.box_id))
                 run(mailbox.vanished_since(folder.box_id, 0))
+                run(mailbox.find(folder.box_id, TextHas("found nowhere")))
                 for block in house.blocks(folder.box_id):
                     for card in run(mailbox.cards(block)):
                         assert card is not None and card.envelope and card.parts

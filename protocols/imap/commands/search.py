@@ -93,7 +93,8 @@ async def _find(context: Context, view: SelectedView, key: SearchKey) -> tuple[S
     """UIDs that this view has, ascending, and the highest mod-sequence among them."""
     if not len(view):
         return [], 0
-    result = await context.mailbox.find(view.box_id, key, uids=(range(view.uids[0], view.largest_uid + 1),))
+    wanted = (range(view.uids[0], view.largest_uid + 1),)
+    result = await context.mailbox.find(view.box_id, key, uids=wanted, between=context.flush)
     return result.uids, result.highest_modseq
 
 

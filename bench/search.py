@@ -1,0 +1,79 @@
+"""What SEARCH costs: `bench/search.py [--messages N] [--octets N]`.
+
+Fills a mailbox by IMAP APPEND (MULTIAPPEND by 100), then measures the first search by text, which builds the encrypted
+text column, and then each criterion, each over real TLS; wall time, the daemon's CPU, and how many messages it found.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+from clients import Imap, fill
+from daemon import Daemon
+from figures import print_figure, wish
+
+CRITERIA = (
+    ("text, in none", b"TEXT zebra"),
+    ("text, in many", b"TEXT laboratory"),
+    ("text, other script", "CHARSET UTF-8 TEXT {8+}\r\nпись".encode()),
+    ("body", b'BODY "invoice account zebra"'),
+    ("subject", b'SUBJECT "department"'),
+    ("from", b"FROM bob7@sender.example"),
+    ("to, in all", b"TO ann@"),
+    ("header", b'HEADER Message-ID "<bench.7@"'),
+    ("two texts", b"OR TEXT zebra NOT BODY laboratory"),
+    ("flags", b"UNSEEN FLAGGED"),
+)
+
+
+def measure(daemon: Daemon, imap: Imap, name: str, count: int, criterion: bytes) -> None:
+    """Print wall time and the daemon's CPU for one search."""
+    cpu, begun = daemon.cpu_s(), time.perf_counter()
+    (answer,) = [line for line in imap.ask(b"UID SEARCH " + criterion) if line.startswith(b"* SEARCH")]
+    wall, cpu = time.perf_counter() - begun, daemon.cpu_s() - cpu
+    hits = len(answer.split()) - 2
+    print_figure(
+        "search",
+        key=name,
+        messages=count,
+        found=hits,
+        wall_ms=wall * 1000,
+        server_cpu_ms=cpu * 1000,
+        us_each=cpu / count * 1e6,
+    )
+
+
+def main() -> None:
+    """Run it once in a fresh folder."""
+    count, octets = wish("messages", 10000), wish("octets", 10240)
+    with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder)) as daemon:
+        account = daemon.add_user("ann")
+        imap = Imap(daemon.ports["imaps"], daemon.tls_context(), account.address, account.password)
+        fill(imap, count, octets)
+        imap.command(b"SELECT INBOX")
+        idle = daemon.anonymous_kib()
+        measure(daemon, imap, "first (column built)", count, CRITERIA[0][1])
+        for _ in range(3):
+            measure(daemon, imap, "again", count, CRITERIA[0][1])
+        daemon.stop()
+        daemon.start()
+        imap = Imap(daemon.ports["imaps"], daemon.tls_context(), account.address, account.password)
+        imap.command(b"SELECT INBOX")
+        measure(daemon, imap, "again, after a restart", count, CRITERIA[0][1])
+        for name, criterion in CRITERIA:
+            measure(daemon, imap, name, count, criterion)
+        imap.command(b"STORE 1:%d +FLAGS.SILENT (\\Deleted)" % (count // 2))
+        cpu, begun = daemon.cpu_s(), time.perf_counter()
+        imap.command(b"EXPUNGE")
+        wall = time.perf_counter() - begun
+        while daemon.cpu_s() - cpu > 0 and time.perf_counter() - begun < wall + 5:
+            time.sleep(0.5)
+        print_figure(
+            "expunge-half", messages=count // 2, wall_ms=wall * 1000, cpu_with_cleaning_ms=(daemon.cpu_s() - cpu) * 1000
+        )
+        measure(daemon, imap, "text, after expunge", count - count // 2, CRITERIA[0][1])
+        print_figure("size", before_kib=idle, anonymous_kib=daemon.anonymous_kib(), peak_rss_kib=daemon.peak_kib())
+
+
+if __name__ == "__main__":
+    main()

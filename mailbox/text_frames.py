@@ -1,0 +1,281 @@
+"""Making and remaking frames of the text column: which messages' texts stand in them, and the rows that keep them.
+
+Every message is compressed by itself (KEYS section 8): what one sender wrote never shows in the length of another's
+mail. So a frame is made of pieces of others without opening a text, and a message leaves a frame by being left out.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from certmaild.keystore.primitives import seal_frame
+from certmaild.mailbox.content import open_cards
+from certmaild.mailbox.errors import MessageGone
+from certmaild.mailbox.identifiers import BoxId
+from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
+from certmaild.mailbox.layout import Codec, Table, pack_frame
+from certmaild.mailbox.layout_messages import Record, decode_numbers
+from certmaild.mailbox.layout_text import (
+    COLON,
+    END,
+    FRAME_MESSAGES,
+    FRAME_TEXT_OCTETS,
+    MESSAGE_TEXT_OCTETS,
+    STALE_OCTETS,
+    Directory,
+    Kind,
+    column_key,
+    directory_place,
+    encode_directory,
+    ends_of,
+    kind_range,
+    stale_key,
+    stale_range,
+    text_context,
+)
+from certmaild.mailbox.packing import pack
+from certmaild.mailbox.pages import Shelf, all_pages, chosen, find_head, pages_with
+from certmaild.mailbox.search_text import MessageText, read_facts_frame
+from certmaild.mailbox.text_column import Column, TextFrame, encoded
+from certmaild.mailbox.uidsets import overlaps, ranges_of
+from certmaild.mailbox.values import Entry
+
+_LEVEL = -1
+"""Read twice as fast as what level 3 packs, for a sixth more room."""
+BUILD_MESSAGES = 128
+BUILD_OCTETS = 1 << 20
+"""One slice of building: so many messages, or so much text."""
+COMPACT_FRAMES = 16
+"""One slice of compaction remakes so many frames."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Piece:
+    """One message's texts, packed; all empty for one that is only named."""
+
+    uid: int
+    header_octets: int
+    body_octets: int
+    header: bytes
+    body: bytes
+
+
+def piece_of(txn: ReadTxn, shelf: Shelf, entry: Entry) -> Piece | None:
+    """The texts of a message, read from its blob; None when it is gone. Raises `Damaged`."""
+    (card,) = open_cards(txn, shelf.user_id, [(entry.mid, entry.mk)])
+    if card is None or not read_facts_frame(txn, card):
+        return None
+    message = MessageText(txn, card)
+    with suppress(MessageGone):
+        header = b"".join([END + encoded(name) + COLON + encoded(value) for name, value in message.header])
+        texts = message.body(MESSAGE_TEXT_OCTETS)
+        body = b"".join([encoded(text) + END for text in texts or ()])
+        if texts is None or len(header) + len(body) > MESSAGE_TEXT_OCTETS:
+            return Piece(entry.uid, 0, 0, b"", b"")
+        return Piece(entry.uid, len(header), len(body), _packed(header), _packed(body))
+    return None
+
+
+def _packed(text: bytes) -> bytes:
+    return pack(text, _LEVEL) if text else b""
+
+
+def pieces_in(frame: TextFrame) -> list[Piece]:
+    """What a frame was made of."""
+    directory = frame.directory
+    headers, bodies = frame.packed(Kind.HEADERS), frame.packed(Kind.BODIES)
+    pieces = []
+    before = (0, 0, 0, 0)
+    rows = zip(
+        directory.header_ends,
+        directory.body_ends,
+        directory.packed_header_ends,
+        directory.packed_body_ends,
+        strict=True,
+    )
+    for uid, ends in zip(directory.uids, rows, strict=True):
+        header, body = headers[before[2] : ends[2]], bodies[before[3] : ends[3]]
+        pieces.append(Piece(uid, ends[0] - before[0], ends[1] - before[1], header, body))
+        before = ends
+    return pieces
+
+
+Row = tuple[bytes, bytes]
+"""Key and value."""
+
+
+def frame_rows(shelf: Shelf, box_id: bytes, first_uid: int, generation: int, pieces: Sequence[Piece]) -> list[Row]:
+    """The rows of one frame under a fresh key."""
+    text_key = os.urandom(32)
+    user_id = shelf.user_id
+    directory = Directory(
+        generation,
+        text_key,
+        decode_numbers("I", b"".join([piece.uid.to_bytes(4, "big") for piece in pieces])),
+        ends_of([piece.header_octets for piece in pieces]),
+        ends_of([piece.body_octets for piece in pieces]),
+        ends_of([len(piece.header) for piece in pieces]),
+        ends_of([len(piece.body) for piece in pieces]),
+    )
+    sealed = shelf.keys.seal_names(Record.TEXT, directory_place(box_id, first_uid), encode_directory(directory))
+    rows = [(column_key(user_id, box_id, Kind.DIRECTORY, first_uid), sealed)]
+    for kind, packed in (
+        (Kind.HEADERS, b"".join([piece.header for piece in pieces])),
+        (Kind.BODIES, b"".join([piece.body for piece in pieces])),
+    ):
+        if packed:
+            context = text_context(user_id, box_id, kind, first_uid, generation)
+            value = seal_frame(text_key, context, pack_frame(Codec.ZSTD, packed, padding=True))
+            rows.append((column_key(user_id, box_id, kind, first_uid), value))
+    return rows
+
+
+def _cut(pieces: Iterable[Piece]) -> list[list[Piece]]:
+    """Pieces by frame."""
+    frames: list[list[Piece]] = []
+    room = messages = 0
+    for piece in pieces:
+        if room <= 0 or messages == FRAME_MESSAGES:
+            frames.append([])
+            room, messages = FRAME_TEXT_OCTETS, 0
+        frames[-1].append(piece)
+        room -= piece.header_octets + piece.body_octets
+        messages += 1
+    return frames
+
+
+@dataclass(slots=True)
+class Remade:
+    """Frames to be put in the place of others, if these are still as they were read."""
+
+    box_id: BoxId
+    before: list[tuple[int, bytes]]
+    """First UID and stored directory of the frames that go."""
+    rows: list[Row]
+    added: tuple[range, ...] = ()
+    """Messages behind the column's end, which it shall name now; each must still exist."""
+
+    def write(self, txn: WriteTxn, shelf: Shelf) -> bool:
+        """Put them in; False, with nothing done, when something changed meanwhile."""
+        user_id, box_id = shelf.user_id, self.box_id
+        for first_uid, value in self.before:
+            if txn.get(Table.TEXT, column_key(user_id, box_id, Kind.DIRECTORY, first_uid)) != value:
+                return False
+        if self.added and not self._may_add(txn, shelf):
+            return False
+        for first_uid, _ in self.before:
+            for kind in Kind:
+                txn.delete(Table.TEXT, column_key(user_id, box_id, kind, first_uid))
+        for key, value in self.rows:
+            txn.put(Table.TEXT, key, value)
+        return True
+
+    def _may_add(self, txn: ReadTxn, shelf: Shelf) -> bool:
+        """Nobody else went on with the column, and all that it shall name is there."""
+        low, high = kind_range(shelf.user_id, self.box_id, Kind.DIRECTORY)
+        for key, _ in txn.scan(Table.TEXT, low, high, reverse=True):
+            if int.from_bytes(key[-4:], "big") >= self.added[0].start:
+                return False
+            break
+        count = sum(
+            stop - start
+            for page in pages_with(txn, shelf, self.box_id, self.added)
+            for start, stop in overlaps(page.uids, self.added)
+        )
+        return count == sum(map(len, self.added))
+
+
+def build(txn: ReadTxn, shelf: Shelf, box_id: BoxId, through: int) -> Remade | None:
+    """The next slice of the column up to the UID ``through``; None when there is nothing to add. Raises `Damaged`."""
+    column = Column(txn, shelf, box_id)
+    runs = [range(column.next_uid, through + 1)]
+    pieces: list[Piece] = []
+    octets = 0
+    for entry in (entry for page in pages_with(txn, shelf, box_id, runs) for entry in chosen(page, runs) or ()):
+        if len(pieces) == BUILD_MESSAGES or octets >= BUILD_OCTETS:
+            break
+        piece = piece_of(txn, shelf, entry)
+        if piece is not None:
+            pieces.append(piece)
+            # A message that has too much text took long to read.
+            octets += piece.header_octets + piece.body_octets or MESSAGE_TEXT_OCTETS
+    if not pieces:
+        return None
+    added = ranges_of([piece.uid for piece in pieces])
+    last = column.last()
+    if last is None or not _is_small(last):
+        return Remade(box_id, [], _rows_of(shelf, box_id, 1, pieces), added)
+    generation = last.directory.generation + 1
+    rows = _rows_of(shelf, box_id, generation, pieces_in(last) + pieces, last.first_uid)
+    return Remade(box_id, [(last.first_uid, last.value)], rows, added)
+
+
+def _is_small(frame: TextFrame) -> bool:
+    directory = frame.directory
+    octets = directory.header_ends[-1] + directory.body_ends[-1]
+    return octets < FRAME_TEXT_OCTETS // 2 and len(directory.uids) < FRAME_MESSAGES // 2
+
+
+def _rows_of(
+    shelf: Shelf, box_id: bytes, generation: int, pieces: Sequence[Piece], first_uid: int | None = None
+) -> list[Row]:
+    """Pieces as frames; ``first_uid`` is the first one's key if it is not that of its first message."""
+    rows: list[Row] = []
+    for frame in _cut(pieces):
+        rows += frame_rows(shelf, box_id, first_uid or frame[0].uid, generation, frame)
+        first_uid = None
+    return rows
+
+
+def mark_stale(txn: WriteTxn, user_id: bytes, box_id: bytes) -> None:
+    """Note that messages leave a folder: its column, if it has one, is to be made anew without their text."""
+    for _ in txn.scan(Table.TEXT, *kind_range(user_id, box_id, Kind.DIRECTORY)):
+        txn.put(Table.TEXT, stale_key(user_id, box_id), os.urandom(STALE_OCTETS))
+        return
+
+
+def stale_folders(txn: ReadTxn, user_id: bytes) -> list[tuple[BoxId, bytes]]:
+    """The folders so marked, and their marks."""
+    return [(BoxId(key[-16:]), mark) for key, mark in txn.scan(Table.TEXT, *stale_range(user_id))]
+
+
+def without_gone(txn: ReadTxn, shelf: Shelf, box_id: BoxId) -> Remade | None:
+    """The next slice of frames made anew without what left the folder; None when no frame holds such text."""
+    alive: set[int] = set()
+    if find_head(txn, shelf, box_id) is not None:
+        for page in all_pages(txn, shelf, box_id):
+            alive.update(page.uids)
+    remade = Remade(box_id, [], [])
+    group: list[TextFrame] = []
+    for frame in Column(txn, shelf, box_id).frames():
+        if alive.issuperset(frame.directory.uids):
+            _remake(shelf, group, alive, remade)
+            group = []
+            continue
+        group.append(frame)
+        remade.before.append((frame.first_uid, frame.value))
+        if len(remade.before) == COMPACT_FRAMES:
+            break
+    _remake(shelf, group, alive, remade)
+    return remade if remade.before else None
+
+
+def _remake(shelf: Shelf, group: Sequence[TextFrame], alive: set[int], remade: Remade) -> None:
+    """Frames that stand side by side, with what is alive of them, in as few as it takes."""
+    if group:
+        pieces = [
+            piece
+            for frame in group
+            if not alive.isdisjoint(frame.directory.uids)
+            for piece in pieces_in(frame)
+            if piece.uid in alive
+        ]
+        generation = 1 + max(frame.directory.generation for frame in group)
+        remade.rows += _rows_of(shelf, remade.box_id, generation, pieces)
+
+
+def forget_mark(txn: WriteTxn, user_id: bytes, box_id: bytes, mark: bytes) -> bool:
+    """Take a folder's mark away once its column is clean; False when more left the folder since."""
+    key = stale_key(user_id, box_id)
+    return txn.get(Table.TEXT, key) == mark and txn.delete(Table.TEXT, key)

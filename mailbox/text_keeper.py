@@ -1,0 +1,149 @@
+"""Keeping the text column: it is built for a search, a slice at a time, and made anew when messages leave a folder.
+
+Slices are read in reader threads, and written only if the column is still as it was read; so two processes may do it at
+once, and a crash leaves a column that is shorter or marked as stale.
+"""
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
+
+from certmaild.keystore.errors import KeysClosed
+from certmaild.mailbox.absorb import LEASE_S, Leases
+from certmaild.mailbox.errors import MailboxError, StoreUnavailable
+from certmaild.mailbox.identifiers import BoxId
+from certmaild.mailbox.reach import Reach
+from certmaild.mailbox.text_column import Column
+from certmaild.mailbox.text_frames import build, forget_mark, stale_folders, without_gone
+
+log = Logger()
+
+FAR_UIDS = 4096
+"""A search does not wait for more of the column than this in front of what it needs."""
+
+
+class TextKeeper:
+    """Keeps the columns of one open mailbox, one slice at a time, whoever asks."""
+
+    def __init__(self, reach: Reach, leases: Leases | None = None) -> None:
+        self._reach = reach
+        self._leases = leases
+        self._lease = b"text" + reach.user_id
+        self._lock = DeferredLock()
+        self._cleaning: Deferred[None] | None = None
+        self._again = False
+        self._following: set[BoxId] = set()
+        self._stopped = False
+
+    async def extend(self, box_id: BoxId, first: int, through: int) -> bool:
+        """Let the column name all messages up to the UID ``through``; whether it does.
+
+        False when it would take long, for it ends far in front of ``first``; when another process is at it; when the
+        store takes no more. Raises `Damaged`.
+        """
+        await self._lock.acquire()
+        try:
+            while not self._stopped:
+                end = await self._reach.read(lambda txn: Column(txn, self._reach.shelf, box_id).next_uid)
+                if end > through:
+                    return True
+                if end + FAR_UIDS < first or not await self._build(box_id, through):
+                    return False
+        finally:
+            self._give_back()
+            self._lock.release()
+        return False
+
+    async def _build(self, box_id: BoxId, through: int) -> bool:
+        """Add one slice; False when there is nothing to add or it cannot be added."""
+        if not self._take():
+            return False
+        reach, shelf = self._reach, self._reach.shelf
+        try:
+            built = await reach.scan(lambda txn: build(txn, shelf, box_id, through))
+            if built is not None:
+                await reach.write(lambda txn: built.write(txn, shelf), grows=True)
+        except StoreUnavailable as error:
+            log.warn("the text column is not written: {error}", error=repr(error))
+            return False
+        return built is not None
+
+    def follow(self, box_id: BoxId) -> None:
+        """Build the whole column of a folder in the background."""
+        if box_id not in self._following and not self._stopped:
+            self._following.add(box_id)
+            following = Deferred.fromCoroutine(self._follow(box_id))
+            following.addErrback(lambda failure: log.failure("building a text column failed", failure))
+
+    async def _follow(self, box_id: BoxId) -> None:
+        try:
+            while not self._stopped and await self._follow_slice(box_id):
+                pass
+        except (MailboxError, KeysClosed) as error:
+            log.error("building the text column stopped: {error}", error=repr(error))
+        finally:
+            self._following.discard(box_id)
+
+    async def _follow_slice(self, box_id: BoxId) -> bool:
+        await self._lock.acquire()
+        try:
+            return await self._build(box_id, 0xFFFFFFFF)
+        finally:
+            self._give_back()
+            self._lock.release()
+
+    # Cleaning.
+
+    def clean(self) -> None:
+        """Take the text of messages that left their folder out of the columns, in the background."""
+        self._again = True
+        if self._cleaning is None:
+            self._cleaning = Deferred.fromCoroutine(self._clean())
+            self._cleaning.addErrback(lambda failure: log.failure("cleaning the text column failed", failure))
+            self._cleaning.addBoth(self._cleaned)
+
+    def _cleaned(self, _: object) -> None:
+        self._cleaning = None
+
+    async def _clean(self) -> None:
+        reach = self._reach
+        try:
+            while self._again:
+                self._again = False
+                for box_id, mark in await reach.read(lambda txn: stale_folders(txn, reach.user_id)):
+                    while (clean := await self._clean_slice(box_id, mark)) is False:
+                        pass
+                    if clean is None:
+                        return
+        except (MailboxError, KeysClosed) as error:
+            log.error("cleaning the text column stopped: {error}", error=repr(error))
+
+    async def _clean_slice(self, box_id: BoxId, mark: bytes) -> bool | None:
+        """Make some frames anew; True when the folder is done with, None when another process is at it."""
+        reach, shelf = self._reach, self._reach.shelf
+        await self._lock.acquire()
+        try:
+            if not self._take():
+                return None
+            remade = await reach.scan(lambda txn: without_gone(txn, shelf, box_id))
+            if remade is not None:
+                await reach.write(lambda txn: remade.write(txn, shelf))
+                return False
+            if not await reach.write(lambda txn: forget_mark(txn, shelf.user_id, box_id, mark)):
+                self._again = True
+            return True
+        finally:
+            self._give_back()
+            self._lock.release()
+
+    def _take(self) -> bool:
+        return self._leases is None or self._leases.take(self._lease, LEASE_S)
+
+    def _give_back(self) -> None:
+        if self._leases is not None:
+            self._leases.give_back(self._lease)
+
+    async def close(self) -> None:
+        """Build no further; wait until what is being cleaned is clean."""
+        self._stopped = True
+        if self._cleaning is not None:
+            await self._cleaning
