@@ -30,9 +30,9 @@ READY_S = 1800
 EXISTS_S = 60
 
 
-def prepare(folder: Path, accounts: int, messages: int) -> tuple[Daemon, list[Account]]:
+def prepare(folder: Path, accounts: int, messages: int, clients: int) -> tuple[Daemon, list[Account]]:
     """A daemon, stopped, over accounts whose INBOX holds so many messages; what ``folder`` has already is used."""
-    daemon = Daemon(folder)
+    daemon = Daemon(folder, tables=f"[limits]\nconnections = {clients + 100}")
     known = folder / f"accounts-{accounts}-{messages}.json"
     if known.exists():
         daemon.configure()
@@ -142,7 +142,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         words = sys.argv[1:]
         folder = Path(words[words.index("--folder") + 1] if "--folder" in words else temporary)
-        daemon, accounts = prepare(folder, count, messages)
+        daemon, accounts = prepare(folder, count, messages, clients)
         with daemon.start():
             measure(daemon, accounts, clients, compress=compress, silence_s=silence_s, deliveries=deliveries)
 

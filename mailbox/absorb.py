@@ -245,13 +245,14 @@ class Absorber:
             running.addErrback(lambda failure: log.failure("absorbing failed", failure))
 
     async def _run(self) -> None:
-        lease = b"absorb" + self._reach.user_id
+        lease, is_ours = b"absorb" + self._reach.user_id, False
         try:
             while self._again and not self._stopped:
                 self._again = False
                 if not await self._reach.read(lambda txn: _waiting(txn, self._reach)):
                     continue
-                if self._leases is not None and not self._leases.take(lease, LEASE_S):
+                is_ours = self._leases is not None and self._leases.take(lease, LEASE_S)
+                if self._leases is not None and not is_ours:
                     self._try_later()
                     return
                 await self.absorb()
@@ -259,7 +260,7 @@ class Absorber:
             log.error("absorbing for {user} stopped: {error}", user=self._reach.user_id.hex(), error=repr(error))
         finally:
             self._running = False
-            if self._leases is not None:
+            if self._leases is not None and is_ours:
                 self._leases.give_back(lease)
 
     def _try_later(self) -> None:

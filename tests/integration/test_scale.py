@@ -1,11 +1,8 @@
-"""Large messages, large folders and many idle clients against the real daemon: memory stays flat, others go on."""
+"""Large messages and large folders against the real daemon: memory stays flat, others go on."""
 
 import hashlib
 import json
 import re
-import resource
-import socket
-import ssl
 from pathlib import Path
 
 import pytest
@@ -137,53 +134,6 @@ def test_10_000_messages(own: Daemon) -> None:
 @pytest.mark.timeout(1800)
 def test_100_000_messages(own: Daemon) -> None:
     large_folder(own, 100_000)
-
-
-def idle_clients(daemon: Daemon, count: int, allowed_kib: int) -> None:
-    """Clients of several accounts, since one mailbox may have 200 sessions and one credential 30."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 1000
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip("too few file descriptors")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    accounts = [daemon.add_user(f"idle{number}") for number in range(-(-count // 25))]
-    context = daemon.tls_context()
-    before = daemon.anonymous_kib()
-    clients: list[ssl.SSLSocket] = []
-    for number in range(count):
-        account = accounts[number // 25]
-        tls = context.wrap_socket(
-            socket.create_connection(("127.0.0.1", daemon.ports["imaps"]), timeout=60), server_hostname="localhost"
-        )
-        clients.append(tls)
-        tls.sendall(f'a LOGIN "{account.address}" "{account.password}"\r\nb SELECT INBOX\r\nc IDLE\r\n'.encode())
-        read_until(tls, b"\r\n+ ")
-    each = (daemon.anonymous_kib() - before) / count
-    print(json.dumps({"figure": "idle", "clients": count, "kib_each": round(each, 1)}))
-    assert each < allowed_kib
-    deliver(daemon, accounts[0].address, make_mail("wake up", to=accounts[0].address))
-    for client in clients[:25]:
-        read_until(client, b"EXISTS")
-    cpu = daemon.cpu_s()
-    deliver(daemon, accounts[1].address, make_mail("again", to=accounts[1].address))
-    for client in clients[25:50]:
-        read_until(client, b"EXISTS")
-    assert daemon.cpu_s() - cpu < 2
-    for client in clients:
-        client.close()
-
-
-def read_until(tls: ssl.SSLSocket, mark: bytes) -> bytes:
-    seen = b""
-    while mark not in seen:
-        piece = tls.recv(65536)
-        assert piece, seen
-        seen += piece
-    return seen
-
-
-def test_500_idle_clients(own: Daemon) -> None:
-    idle_clients(own, 500, 90)
 
 
 def test_check_goes_through_the_running_listeners(own: Daemon) -> None:
