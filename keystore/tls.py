@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from certmaild.keystore.certificates import certificate_names, read_certificates, read_key
 from certmaild.keystore.errors import CertificateUnfit
+from certmaild.keystore.half_close import ServerConnection, TlsLayer
 from certmaild.keystore.primitives import PrivateKeyTypes
 
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -217,10 +218,10 @@ class TlsEdge:
         """
         return cast(IOpenSSLServerConnectionCreator, ServerCreator(self, application, strict_names))
 
-    def connection(self, application: Application, strict_names: bool) -> SSL.Connection:
+    def connection(self, application: Application, strict_names: bool) -> ServerConnection:
         """A server's connection over memory."""
         contexts = self._contexts[application]
-        connection = SSL.Connection(contexts.strict if strict_names else contexts.default, None)
+        connection = ServerConnection(contexts.strict if strict_names else contexts.default, None)
         connection.set_accept_state()
         return connection
 
@@ -276,4 +277,6 @@ class ServerCreator:
 
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
         """Called by Twisted at the start of each handshake."""
-        return self._edge.connection(self._application, self._strict_names())
+        connection = self._edge.connection(self._application, self._strict_names())
+        connection.tls = cast(TlsLayer, tlsProtocol)
+        return connection

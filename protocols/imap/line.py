@@ -31,6 +31,7 @@ class Line:
         "_write_paused",
         "active_at",
         "closed",
+        "ended",
         "lost",
         "on_client",
     )
@@ -51,6 +52,8 @@ class Line:
         """Nothing more is written, and nothing that is received counts."""
         self.lost = False
         """The connection is gone."""
+        self.ended = False
+        """The client has closed its half: it reads, and sends nothing more."""
         self.on_client = False
         """The command that runs waits for the client, not for us."""
         transport.registerProducer(self, True)
@@ -183,14 +186,14 @@ class Line:
             self._turns.end()
 
     async def wait(self) -> None:
-        """Wait to be woken, with all sent out. Raises `ConnectionGone`."""
-        if not self.lost:
+        """Wait to be woken, with all sent out. Raises `ConnectionGone`, also once closed."""
+        if not self.closed:
             self.send_out()
             self._waiter = Deferred()
             self.on_client = True
             await self._waiter
             self.on_client = False
-        if self.lost:
+        if self.closed:
             raise ConnectionGone
 
     # COMPRESS

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from certmaild.mailbox.changes import Change, ChangeKind, Watch
 from certmaild.mailbox.errors import Damaged
@@ -81,6 +82,7 @@ class ImapFactory(Factory):
             connection.cut_off()
 
 
+@implementer(IHalfCloseableProtocol)
 class ImapServer(Protocol):
     """One connection: feeds the session, runs its commands, keeps the times, and is their `Wire`."""
 
@@ -131,6 +133,17 @@ class ImapServer(Protocol):
             self._line.wake_in_turn()
         else:
             self._line.pause_if_full()
+
+    def readConnectionLost(self) -> None:
+        """The client sends nothing more: answer what it sent, then close."""
+        self._line.ended = True
+        if not self._running:
+            self._pump()
+        elif self._line.on_client:
+            self._line.wake_in_turn()
+
+    def writeConnectionLost(self) -> None:
+        """Our half is never closed alone."""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The client is gone: stop what waits for it, and let go of the mailbox when no command uses it any more."""
@@ -258,8 +271,14 @@ class ImapServer(Protocol):
                 self._running = True
                 Deferred.fromCoroutine(self._run(event)).addErrback(self._failed)
             case _:
-                return self._line.refill()
+                return self._line.refill() or self._end_of_input()
         return True
+
+    def _end_of_input(self) -> bool:
+        """Where the session needs more input: close if none will come. False: there is none now."""
+        if self._line.ended:
+            self._close()
+        return False
 
     async def _run(self, ready: CommandReady) -> None:
         """Run one command to its tagged response, then go on."""
@@ -344,8 +363,12 @@ class ImapServer(Protocol):
             if self._bye is not None:
                 # An unfinished message is dropped, as SMTP drops unfinished DATA.
                 raise Bye(self._bye)
-            if not self._line.refill():
-                await self._line.wait()
+            await self._await_input()
+
+    async def _await_input(self) -> None:
+        """Wait for more input unless there is some. Raises `ConnectionGone` where none will come."""
+        if not (self._line.refill() or self._end_of_input()):
+            await self._line.wait()
 
     def accept_literal(self) -> None:
         """Tell the client to send."""
@@ -387,8 +410,7 @@ class ImapServer(Protocol):
                 return line
             if self._bye is not None:
                 raise Bye(self._bye)
-            if not self._line.refill():
-                await self._line.wait()
+            await self._await_input()
 
     async def wait(self, timeout_s: float) -> Woken:
         """Wait for input, a change, or the time."""
@@ -406,7 +428,7 @@ class ImapServer(Protocol):
                     return Woken.INPUT
                 if self._clock.seconds() >= end:
                     return Woken.TIME
-                await self._line.wait()
+                await self._await_input()
         finally:
             self._idling = False
             if timer.active():

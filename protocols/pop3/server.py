@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -80,7 +80,7 @@ class Pop3Factory(Factory):
             connection.cut_off()
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class Pop3Server(Protocol):
     """One connection: feeds the session, does what its events ask, keeps the times."""
 
@@ -100,7 +100,7 @@ class Pop3Server(Protocol):
         self._peer = ""
         self._active_at = 0.0
         self._running = self._pumping = self._closed = self._lost = False
-        self._write_paused = self._read_paused = False
+        self._write_paused = self._read_paused = self._ended = False
 
     @property
     def _line(self) -> Transport:
@@ -135,6 +135,14 @@ class Pop3Server(Protocol):
         if self._session.wants_pause and not (self._closed or self._read_paused):
             self._read_paused = True
             self._line.pauseProducing()
+
+    def readConnectionLost(self) -> None:
+        """The client sends nothing more: answer what it sent, then close."""
+        self._ended = True
+        self._pump()
+
+    def writeConnectionLost(self) -> None:
+        """Our half is never closed alone."""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The client is gone; what runs for it ends at its next step, and then lets go of the mailbox."""
@@ -311,11 +319,18 @@ class Pop3Server(Protocol):
             case Signal.MORE:
                 self._send_out()
             case _:
-                if self._read_paused and event is Signal.NEED_DATA:
-                    self._read_paused = False
-                    self._line.resumeProducing()
+                if event is Signal.NEED_DATA:
+                    self._await_input()
                 return False
         return True
+
+    def _await_input(self) -> None:
+        """Read on; where the client sends nothing more, close."""
+        if self._ended:
+            self._close()
+        elif self._read_paused:
+            self._read_paused = False
+            self._line.resumeProducing()
 
     async def _run(self, event: Event) -> None:
         """Do one event's work and answer it."""

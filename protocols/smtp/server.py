@@ -11,7 +11,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import assert_never
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener, IOpenSSLServerConnectionCreator, IPushProducer
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IOpenSSLServerConnectionCreator,
+    IPushProducer,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -121,7 +126,7 @@ class SmtpFactory(Factory):
             self._gone.callback(None)
 
 
-@implementer(IHandshakeListener, IPushProducer)
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class SmtpConnection(Protocol):
     """One connection."""
 
@@ -148,6 +153,7 @@ class SmtpConnection(Protocol):
         self._is_paused = False
         self._is_output_full = False
         self._is_lost = False
+        self._is_ended = False
         self._ending: tuple[int, str, str] | None = None
         self._last_input = 0.0
         self._log_in_until: float | None = None
@@ -204,6 +210,17 @@ class SmtpConnection(Protocol):
         if session.buffered > HIGH_WATER and not self._is_paused:
             self._is_paused = True
             self.transport.pauseProducing()
+
+    def readConnectionLost(self) -> None:
+        """The client sends nothing more: answer what it sent, then close."""
+        self._is_ended = True
+        if self._session is None:
+            self.transport.abortConnection()
+        elif not self._is_working:
+            self._work()
+
+    def writeConnectionLost(self) -> None:
+        """Our half is never closed alone."""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Drop what is unfinished; a message at its commit is left to it."""
@@ -305,7 +322,10 @@ class SmtpConnection(Protocol):
         self._is_working = False
         if not self._is_lost:
             self._flush()
-            if self._is_paused:
+            if self._is_ended:
+                self._abort()
+                self._lose()
+            elif self._is_paused:
                 self._is_paused = False
                 if not self._is_output_full:
                     self.transport.resumeProducing()
