@@ -31,6 +31,7 @@ from certmaild.protocols.smtp.grammar import MailArguments, Path
 from certmaild.protocols.smtp.interfaces import Hop
 from certmaild.routing import Refuse, Router, Sealed
 from certmaild.tally import Tally
+from certmaild.together import Together
 from certmaild.trace import (
     MAX_RECEIVED,
     HeaderCollector,
@@ -54,6 +55,8 @@ class InThread(Protocol):
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
 
 
+EARLY_OCTETS = 256 * 1024
+"""Content up to here is scanned and sealed at its end, in a row with other messages'; more of it as it comes."""
 ROOM_TIME = 0.25
 """Seconds that an answer about free disk is good for; the commit itself checks again."""
 
@@ -89,6 +92,7 @@ class Delivery:
         *,
         seconds: Callable[[], float],
         in_thread: InThread,
+        together: Together | None = None,
         random: Callable[[int], bytes] = os.urandom,
         tally: Tally | None = None,
     ) -> None:
@@ -98,6 +102,7 @@ class Delivery:
         self.router = router
         self.settings = settings
         self.seconds = seconds
+        self.together = together
         self.in_thread = in_thread
         self.random = random
         self.unfinished = Unfinished(settings.limits, tally)
@@ -150,6 +155,7 @@ class MailTransaction:
         self._header: HeaderCollector | None = None
         self._facts: HeaderFacts | None = None
         self._has_ended = False
+        self._early: list[bytes] = []
 
     async def add_recipient(self, path: Path) -> None:
         """Take one more; who is named twice, also by an alias, gets one copy."""
@@ -167,6 +173,10 @@ class MailTransaction:
         blob, scanner, header = self._open()
         self._delivery.unfinished.take(self._counted_peer, len(content))
         self._counted += len(content)
+        self._early.append(content)
+        if self._counted <= EARLY_OCTETS:
+            return None
+        content, self._early = b"".join(self._early), []
         content = header.feed(content)
         if not content:
             return None
@@ -179,8 +189,11 @@ class MailTransaction:
 
     async def finish(self) -> str:
         """Seal for every recipient, commit, and give the queue id."""
+        if self._early and self._delivery.together is not None:
+            await self._delivery.together.joined()
         blob, scanner, header = self._open()
-        rest = header.finish()
+        rest = header.feed(b"".join(self._early)) + header.finish()
+        self._early = []
         if rest:
             scanner.feed(rest)
         try:

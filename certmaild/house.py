@@ -48,6 +48,7 @@ from certmaild.routing import Router
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Throttle
+from certmaild.together import Together
 from certmaild.tuning import calm_collector, raise_descriptor_limit
 from certmaild.unfinished import SWEEP_S
 
@@ -180,6 +181,7 @@ class House:
             self._router(config),
             _delivery_settings(config),
             seconds=clock.seconds,
+            together=Together(clock),
             in_thread=self._in_thread,
             tally=self.tally,
         )

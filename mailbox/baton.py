@@ -6,8 +6,7 @@ CPU. So the reactor's thread stands aside, at most `LOAN_S`, while a group of wr
 speed: who waits too long goes on.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -17,16 +16,25 @@ PATIENCE_S = 0.02
 """How long a thread asks for the loan before it goes on without."""
 
 
-@contextmanager
-def borrowed(call_from_thread: Callable[..., Any]) -> Iterator[None]:
-    """In another thread than the reactor's: what runs inside has the interpreter to itself, for `LOAN_S` at most."""
-    lent, returned = Event(), Event()
-    call_from_thread(_stand_aside, lent, returned)
-    lent.wait(PATIENCE_S)
-    try:
-        yield
-    finally:
-        returned.set()
+class Loan:
+    """For one thread beside the reactor's, whose ``callFromThread`` this is: `begin`, work, `end`."""
+
+    def __init__(self, call_from_thread: Callable[..., Any]) -> None:
+        self._call_from_thread = call_from_thread
+        self._returned: Event | None = None
+
+    def begin(self) -> None:
+        """Have the interpreter to itself when this returns, for `LOAN_S` at most."""
+        lent, returned = Event(), Event()
+        self._returned = returned
+        self._call_from_thread(_stand_aside, lent, returned)
+        lent.wait(PATIENCE_S)
+
+    def end(self) -> None:
+        """Give it back, if it was lent."""
+        if self._returned is not None:
+            self._returned.set()
+            self._returned = None
 
 
 def _stand_aside(lent: Event, returned: Event) -> None:

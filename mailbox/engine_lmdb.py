@@ -1,7 +1,7 @@
 """The engine port over LMDB: durable, shared between processes, group commit in one writer thread (DESIGN 4)."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from certmaild.mailbox.baton import borrowed
+from certmaild.mailbox.baton import Loan
 from certmaild.mailbox.changes import Change, ChangeHub
 from certmaild.mailbox.environment import MAP_OCTETS, Environment, LmdbWrites, is_full, translated_fault
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable
@@ -34,9 +34,8 @@ GROUP_WRITES = 512
 GROUP_OCTETS = 32 * 1024 * 1024
 """A group is committed when it has so many writes or wrote so much; the rest waits for the next."""
 GATHER_S = 0.002
-GATHERINGS = 5
-"""Under load a group waits for more as long as each wait of `GATHER_S` brings some, so many times at most: a commit
-costs as much CPU as filing two messages, and on a fast disk it would else be made for one."""
+"""After a group of several the next has so long to come together: a commit costs as much CPU as filing two messages,
+and on a fast disk it would else be made for one."""
 _READER_CHECK_S = 60
 
 
@@ -114,6 +113,7 @@ class LmdbEngine:
         self._must_reopen = False
         self._ring = None if sealer is None else Ring(sealer)
         self._closing = False
+        self._loan = Loan(reactor.callFromThread)
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._scans: ThreadPool | None = None
         self._polling = LoopingCall(self._poll)
@@ -194,9 +194,14 @@ class LmdbEngine:
         group: list[_Write] = []
         while True:
             if len(group) > 1:
-                self._gather()
+                # Who writes alone, one after the other, never waits here.
+                sleep(GATHER_S)
             group = []
             last = self._take(group)
+            if len(group) > 1 and not last:
+                # Who writes alone finds the interpreter free as a rule, and need not wait for the reactor to turn.
+                self._loan.begin()
+                last = self._take_more(group)
             if group:
                 changes: list[Change] = []
                 try:
@@ -205,31 +210,30 @@ class LmdbEngine:
                     log.failure("the writer thread failed")
                     for write in group:
                         write.fail(error)
+                self._loan.end()
                 self._reactor.callFromThread(self._answer, group, changes)
             if last:
-                return
-
-    def _gather(self) -> None:
-        """Let more come, after a group of several: who writes alone, one after the other, never waits here."""
-        waiting = self._queue.qsize()
-        for _ in range(GATHERINGS):
-            sleep(GATHER_S)
-            before, waiting = waiting, self._queue.qsize()
-            if waiting == before:
                 return
 
     def _take(self, group: list[_Write]) -> bool:
         """Fill a group with what waits, at least one; whether the end of the queue came."""
         write = self._queue.get()
+        if write is None:
+            return True
+        group.append(write)
+        return self._take_more(group)
+
+    def _take_more(self, group: list[_Write]) -> bool:
+        """Fill a group with what waits; whether the end of the queue came."""
         try:
-            while write is not None:
-                group.append(write)
-                if len(group) >= GROUP_WRITES:
-                    return False
+            while len(group) < GROUP_WRITES:
                 write = self._queue.get_nowait()
+                if write is None:
+                    return True
+                group.append(write)
         except Empty:
-            return False
-        return True
+            pass
+        return False
 
     def _answer(self, group: list[_Write], changes: list[Change]) -> None:
         """On the reactor's thread: one call for the whole group."""
@@ -265,6 +269,7 @@ class LmdbEngine:
             done = self._run_all(group, writes)
             if done is None:
                 return [other for other in group if not other.failed]
+            self._loan.end()
             ready, left = group[:done], group[done:]
             if writes.writes:
                 writes.finish()
@@ -276,13 +281,11 @@ class LmdbEngine:
 
     def _run_all(self, group: list[_Write], writes: LmdbWrites) -> int | None:
         """Run what fits into one transaction; how many. None if the group must run again without one that failed."""
-        # Who writes alone finds the interpreter free as a rule, and should not wait for the reactor to turn.
-        with borrowed(self._reactor.callFromThread) if len(group) > 1 else nullcontext():
-            for done, write in enumerate(group):
-                if writes.octets > GROUP_OCTETS:
-                    return done
-                if not self._run(write, writes):
-                    return None
+        for done, write in enumerate(group):
+            if writes.octets > GROUP_OCTETS:
+                return done
+            if not self._run(write, writes):
+                return None
         return len(group)
 
     def _run(self, write: _Write, writes: LmdbWrites) -> bool:

@@ -6,7 +6,6 @@ One coroutine per burst of input does what the session asks, in order; replies o
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import assert_never
 
@@ -38,6 +37,7 @@ from certmaild.protocols.smtp import events
 from certmaild.protocols.smtp.errors import Refusal, internal_error
 from certmaild.protocols.smtp.grammar import PlainCredentials
 from certmaild.protocols.smtp.interfaces import Hop, Listener, Reception, TlsFacts, Transaction
+from certmaild.protocols.smtp.journal import Entry, Journal
 from certmaild.protocols.smtp.session import Session, Terms
 from certmaild.protocols.smtp.transport import Clock, Timer, Transport
 from certmaild.protocols.turns import Turns
@@ -50,7 +50,6 @@ CLOSE_TIME = 15
 """Seconds that a closing connection may take."""
 CHECK_TIME = 30
 """Seconds between looks at the time at most: patience is shorter once content is expected."""
-MAX_LOGGED_RECIPIENTS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class SmtpFactory(Factory):
         self.doorkeeper = doorkeeper
         self.gatekeeper = gatekeeper
         self.tls = tls
-        self.hash_address = lru_cache(maxsize=4096)(hash_address)
+        self.journal = Journal(clock, hash_address)
         self.hub = hub
         self.turns = turns or Turns(clock)
         self.connections: set[SmtpConnection] = set()
@@ -544,26 +543,8 @@ class SmtpConnection(Protocol):
         self.end(421, "4.4.2", "Timeout")
 
     def _log_message(self, session: Session, queue_id: str, refusal: Refusal | None) -> None:
-        """One line for each message; formatted here, since Twisted's formatter takes longer than an AEAD."""
-        hashed = self.factory.hash_address
-        tls = self._tls.version if self._tls is not None else "clear"
         result = "accepted" if refusal is None else f"{refusal.code} {refusal.enhanced}"
-        sender = hashed(self._sender) if self._sender else "-"
-        recipients = " ".join([hashed(recipient) for recipient in self._recipients[:MAX_LOGGED_RECIPIENTS]])
-        line = (
-            f"message {queue_id} from {self._peer} ({tls}): {session.octets} octets, {result}; "
-            f"session {self._id}, sender {sender}, recipients {recipients}"
-        )
-        log.info(
-            "{line}",
-            line=line,
-            session=self._id,
-            queue_id=queue_id,
-            peer=self._peer,
-            tls=tls,
-            group=self._tls.group if self._tls is not None else "",
-            size=session.octets,
-            result=result,
-            sender=sender,
-            recipients=recipients,
+        recipients = tuple(self._recipients)
+        self.factory.journal.note(
+            Entry(self._id, queue_id, self._peer, self._tls, session.octets, result, self._sender, recipients)
         )

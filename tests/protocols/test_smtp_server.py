@@ -221,6 +221,7 @@ def test_a_message_is_taken_and_logged_in_one_line() -> None:
         assert setting.send(b"Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n") == (
             b"250 2.0.0 Message taken as q1\r\n221 2.0.0 Bye\r\n"
         )
+        setting.clock.advance(0)
     (event,) = events
     assert (event["queue_id"], event["peer"], event["tls"], event["size"]) == ("q1", "192.0.2.7", "TLSv1.3", 20)
     assert (event["result"], event["sender"], event["recipients"]) == ("accepted", "h(11)", "h(15)")
@@ -282,6 +283,7 @@ def test_refused_by_the_session_is_logged_too() -> None:
     setting.send(MESSAGE)
     with capturedLogs() as events:
         assert setting.send(b"a\nb\r\n.\r\n").startswith(b"550 5.6.0")
+        setting.clock.advance(0)
     assert [event["result"] for event in events] == ["550 5.6.0"]
     assert setting.taker.transactions[0].is_aborted
 
@@ -526,7 +528,7 @@ def test_a_fault_of_the_server_itself_ends_the_connection() -> None:
     def fail(_: object) -> None:
         raise ZeroDivisionError
 
-    setting.factory.hash_address = fail  # type: ignore[assignment]
+    setting.factory.journal.note = fail  # type: ignore[assignment]
     with capturedLogs() as events:
         setting.send(b"x\r\n.\r\n")
     assert setting.transport.aborted
