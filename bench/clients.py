@@ -10,6 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from figures import make_message
 from server import Account, Server
 
+THUNDERBIRD = (
+    b"(UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID Priority X-Priority "
+    b"References Newsgroups In-Reply-To Content-Type Reply-To)])"
+)
+"""What Thunderbird asks of messages that are new to it."""
 AHEAD = 4
 """Messages sent by BDAT on one connection before the reply to the first is awaited."""
 
@@ -44,6 +49,16 @@ class Lines:
         count += end + len(mark)
         del self.buffer[: end + len(mark)]
         return count
+
+    def up_to(self, mark: bytes) -> bytes:
+        """Everything before ``mark``, which is thrown away."""
+        begin = 0
+        while (end := self.buffer.find(mark, begin)) < 0:
+            begin = max(0, len(self.buffer) - len(mark) + 1)
+            self._more()
+        found = bytes(self.buffer[:end])
+        del self.buffer[: end + len(mark)]
+        return found
 
     def octets(self, count: int) -> Iterator[bytes]:
         """The next ``count`` octets, piece by piece as they come."""
@@ -185,6 +200,15 @@ class Imap:
             raise RuntimeError(line.decode("latin-1").strip())
         return answer
 
+    def answer(self, text: bytes) -> bytes:
+        """All that comes before the tagged line; raises unless that is OK."""
+        self.lines.send(b"Z9Z " + text + b"\r\n")
+        answer = self.lines.up_to(b"Z9Z ")
+        line = self.lines.line()
+        if not line.startswith(b"OK"):
+            raise RuntimeError(line.decode("latin-1").strip())
+        return answer
+
     def ids(self) -> list[int]:
         """The corpus numbers of all messages of the selected folder, by their Message-ID; in order."""
         lines = self.ask(b"FETCH 1:* BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]")
@@ -199,6 +223,16 @@ class Imap:
 def log_in(server: Server, account: Account) -> Imap:
     """A new IMAP connection, logged in."""
     return Imap(server.ports["imaps"], server.tls_context(), account.address, account.password)
+
+
+def pop3(server: Server, account: Account) -> Lines:
+    """A new POP3 connection, logged in."""
+    lines = connect(server.ports["pop3s"], server.tls_context())
+    lines.line()
+    lines.send(f"USER {account.address}\r\nPASS {account.password}\r\n".encode())
+    if not [lines.line() for _ in range(2)][1].startswith(b"+OK"):
+        raise RuntimeError("no log-in by POP3")
+    return lines
 
 
 def in_parallel(works: Sequence[Callable[[], object]]) -> None:

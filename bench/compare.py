@@ -17,7 +17,9 @@ import shutil
 import subprocess
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import machine
@@ -65,6 +67,17 @@ class Results:
             out.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
 
+    def begin(self, counts: Counts) -> None:
+        """Measure the machine, first of all; raises `SystemExit` when the file was begun with other counts."""
+        wished = asdict(counts)
+        begun = next((line["values"] for line in self.lines if line["figure"] == "counts"), None)
+        if begun is None:
+            self.add("machine", OURS, 0, "counts", wished)
+            self.add("machine", OURS, 0, "machine", machine.measure())
+            self.add("machine", OURS, 0, "end", {})
+        elif begun != wished:
+            raise SystemExit(f"{self.file} was begun with other counts (--quick, --large-mib): name another --out")
+
     def finished(self) -> list[dict[str, object]]:
         """The figures of what was run to its end: a part cut short counts again when it is repeated."""
         latest = {(line["figure"], line["server"], line["round"]): line for line in self.lines}
@@ -85,8 +98,9 @@ class House:
     def server(self, name: str) -> Server:
         """Running."""
         if name not in self._servers:
-            self._servers[name] = make_server(name, self._folder / name)
-            self._servers[name].start()
+            server = make_server(name, self._folder / name)
+            server.start()
+            self._servers[name] = server
         return self._servers[name]
 
     def close(self) -> None:
@@ -95,17 +109,25 @@ class House:
             server.stop()
 
 
-def run(house: House, results: Results, workloads: list[Workload], counts: Counts, rounds: int) -> None:
-    """Every workload, round by round, the servers one after the other in each."""
+def run(house: House, results: Results, workloads: list[Workload], counts: Counts, rounds: int) -> list[str]:
+    """Every workload, round by round, the servers one after the other in each; what failed, in words."""
+    failed = []
     for workload in workloads:
         for turn in range(min(rounds, workload.rounds)):
             for name in workload.servers:
                 if results.has(workload.name, name, turn):
                     continue
                 begun = time.monotonic()
-                for figure, values in workload.run(house.server(name), counts, turn):
-                    results.add(workload.name, name, turn, figure, values)
-                results.add(workload.name, name, turn, "end", {"wall_s": time.monotonic() - begun})
+                try:
+                    for figure, values in workload.run(house.server(name), counts, turn):
+                        results.add(workload.name, name, turn, figure, values)
+                except Exception as fault:
+                    # The others can still be measured; this one is repeated when the command is given again.
+                    traceback.print_exc()
+                    failed.append(f"{workload.name} on {name}, round {turn}: {fault!r}")
+                else:
+                    results.add(workload.name, name, turn, "end", {"wall_s": time.monotonic() - begun})
+    return failed
 
 
 def version_of(package: str) -> str:
@@ -117,19 +139,20 @@ def version_of(package: str) -> str:
 def write_page(results: Results, page: Path) -> None:
     """Put table and plot into the page."""
     lines = results.finished()
-    limits = next((line["values"] for line in reversed(lines) if line["figure"] == "machine"), None)
     files = [page.with_name(f"{PLOT}.{ending}") for ending in ("svg", "png")]
     report.plot(lines, files)
     rounds = 1 + max(int(str(line["round"])) for line in lines)
-    text = report.section(
-        lines,
-        limits if isinstance(limits, dict) else {},
+    counts = next(line["values"] for line in lines if line["figure"] == "counts")
+    origin = (
         f"Printed by `bench/compare.py` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {machine.describe()}, "
         f"{os.cpu_count()} cores shared with the generator, Linux {platform.release().split('-')[0]}, Python "
         f"{platform.python_version()}; Postfix {version_of('postfix')}, Dovecot {version_of('dovecot-core')}. "
-        f"Medians of {rounds} round{'s' if rounds > 1 else ''}.",
-        files[0].name,
+        f"Medians of {rounds} round{'s' if rounds > 1 else ''}. CPU is user and system time of all processes of a "
+        'server, ended ones included. "Again" is from clear text in Dovecot\'s index cache in both columns.'
     )
+    if counts != asdict(Counts()):
+        origin += f" **Not the full counts, but {counts}.**"
+    text = report.section(lines, origin, files[0].name)
     page.write_text(report.replace_between_marks(page.read_text(), text))
 
 
@@ -140,6 +163,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines of results; gone on with if it exists")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the counts: to see that it works")
+    parser.add_argument("--large-mib", type=int, default=Counts().large_mib, help="of the large message; 1024")
     parser.add_argument("--page", type=Path, nargs="?", const=PAGE, help="write the table into this page afterwards")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the servers' files lie")
     wishes = parser.parse_args()
@@ -149,20 +173,21 @@ def main() -> None:
         raise SystemExit(reason)
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     results = Results(wishes.out)
-    counts = Counts().quick() if wishes.quick else Counts()
-    if not results.has("machine", OURS, 0):
-        results.add("machine", OURS, 0, "machine", machine.measure())
-        results.add("machine", OURS, 0, "end", {})
+    counts = replace(Counts(), large_mib=wishes.large_mib)
+    counts = counts.quick() if wishes.quick else counts
+    results.begin(counts)
     folder = Path(tempfile.mkdtemp(prefix="compare-", dir=wishes.folder))
     house = House(folder)
     try:
         chosen = [WORKLOADS[name] for name in wishes.workloads or WORKLOADS]
-        run(house, results, chosen, counts, wishes.rounds)
+        failed = run(house, results, chosen, counts, wishes.rounds)
     finally:
         house.close()
         shutil.rmtree(folder, ignore_errors=True)
     if wishes.page is not None:
         write_page(results, wishes.page)
+    if failed:
+        raise SystemExit("failed:\n" + "\n".join(failed))
 
 
 if __name__ == "__main__":

@@ -1,51 +1,60 @@
-"""What reading costs: `bench/fetch.py [--messages N] [--octets N] [--large-mib N]`.
+"""What reading costs: `bench/fetch.py [--messages N] [--octets N]`.
 
-Whole bodies one folder long, then one large message whole and in pieces of 1 MiB.
+Every body of one folder by one FETCH; each is compared with what went in by SHA-256. `large.py` measures large ones.
 """
 
+import hashlib
+import re
 import tempfile
-import time
 from pathlib import Path
 
-from clients import Imap, fill
+from clients import Imap, fill, log_in
 from daemon import Daemon
 from figures import make_message, print_figure, wish
+from server import Server
+from usage import Lap
+
+_LITERAL = re.compile(rb"\{(\d+)\}\r\n\Z")
 
 
-def report(daemon: Daemon, name: str, count: int, cpu: float, begun: float, octets: int) -> None:
-    """Print what one fetch cost."""
-    wall, cpu = time.perf_counter() - begun, daemon.cpu_s() - cpu
-    print_figure(
-        name,
-        messages=count,
-        octets=octets,
-        wall_s=wall,
-        server_cpu_ms_each=cpu / count * 1000,
-        mb_per_s=octets / wall / 1e6,
-    )
+def read_bodies(imap: Imap) -> list[bytes]:
+    """The SHA-256 of each message of the selected folder, in order."""
+    digests = []
+    imap.lines.send(b"Z9Z FETCH 1:* BODY.PEEK[]\r\n")
+    while not (line := imap.lines.line()).startswith(b"Z9Z "):
+        found = _LITERAL.search(line)
+        if found is not None:
+            digest = hashlib.sha256()
+            for piece in imap.lines.octets(int(found[1])):
+                digest.update(piece)
+            digests.append(digest.digest())
+    if not line.startswith(b"Z9Z OK"):
+        raise RuntimeError(line.decode("latin-1").strip())
+    return digests
+
+
+def bodies(server: Server, imap: Imap, count: int, octets: int) -> dict[str, float | int]:
+    """Whole messages of the selected folder, filled with the first ``count`` of the corpus."""
+    with Lap(server) as lap:
+        found = read_bodies(imap)
+    size, expected = 0, []
+    for number in range(count):
+        content = make_message(number, octets)
+        size += len(content)
+        expected.append(hashlib.sha256(content).digest())
+    if found != expected:
+        raise RuntimeError("what came out is not what went in")
+    return lap.each(count, size)
 
 
 def main() -> None:
     """Run it once in a fresh folder."""
-    count, octets, large = wish("messages", 2000), wish("octets", 10240), wish("large-mib", 100) << 20
+    count, octets = wish("messages", 2000), wish("octets", 10240)
     with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder)) as daemon:
-        account = daemon.add_user("ann")
-        imap = Imap(daemon.ports["imaps"], daemon.tls_context(), account.address, account.password)
+        imap = log_in(daemon, daemon.add_users(["ann"])[0])
         fill(imap, count, octets)
         imap.command(b"SELECT INBOX")
-        cpu, begun = daemon.cpu_s(), time.perf_counter()
-        size = imap.command(b"FETCH 1:* BODY.PEEK[]")
-        report(daemon, "fetch-bodies", count, cpu, begun, size)
-        content = make_message(7, large)
-        cpu, begun = daemon.cpu_s(), time.perf_counter()
-        imap.command(b"APPEND INBOX {%d+}\r\n" % len(content) + content)
-        report(daemon, "append-large", 1, cpu, begun, len(content))
-        cpu, begun = daemon.cpu_s(), time.perf_counter()
-        size = imap.command(b"FETCH * BODY.PEEK[]")
-        report(daemon, "fetch-large", 1, cpu, begun, size)
-        cpu, begun = daemon.cpu_s(), time.perf_counter()
-        size = sum(imap.command(b"FETCH * BODY.PEEK[]<%d.1048576>" % at) for at in range(0, len(content), 1 << 20))
-        report(daemon, "fetch-large-by-mib", 1, cpu, begun, size)
+        print_figure("bodies", **bodies(daemon, imap, count, octets))
         print_figure("size", peak_rss_kib=daemon.peak_kib(), anonymous_kib=daemon.anonymous_kib())
 
 

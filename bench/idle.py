@@ -21,13 +21,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clients import Imap, Smtp
-from daemon import Account, Daemon
+from daemon import Daemon
 from figures import make_message, percentiles_ms, print_figure, wish
+from server import Account, Server
 from usage import read_cpu_s
 
 CLIENTS_A_PROCESS = 5000
 READY_S = 1800
 EXISTS_S = 60
+DELIVER_PAUSE_S = 0.05
 
 
 def prepare(folder: Path, accounts: int, messages: int, clients: int) -> tuple[Daemon, list[Account]]:
@@ -53,7 +55,7 @@ def prepare(folder: Path, accounts: int, messages: int, clients: int) -> tuple[D
 class Generators:
     """The processes with the clients in them, and what they were told."""
 
-    def __init__(self, daemon: Daemon, accounts: list[Account], clients: int, *, compress: bool) -> None:
+    def __init__(self, daemon: Server, accounts: list[Account], clients: int, *, compress: bool) -> None:
         self.heard: queue.SimpleQueue[dict[str, float]] = queue.SimpleQueue()
         self._processes = []
         shares = [min(CLIENTS_A_PROCESS, clients - at) for at in range(0, clients, CLIENTS_A_PROCESS)]
@@ -103,7 +105,7 @@ class Generators:
 
 
 @contextmanager
-def idling(daemon: Daemon, accounts: list[Account], clients: int, *, compress: bool) -> Iterator[Generators]:
+def idling(daemon: Server, accounts: list[Account], clients: int, *, compress: bool) -> Iterator[Generators]:
     """So many clients in IDLE."""
     generators = Generators(daemon, accounts, clients, compress=compress)
     try:
@@ -131,6 +133,22 @@ def watch_deliveries(
             if heard["exists"] % len(accounts) != at:
                 raise RuntimeError(f"client {heard['exists']} was told of mail for account {at}")
             times.append(heard["at"] - begun)
+    return times
+
+
+def watch_many(server: Server, generators: Generators, accounts: list[Account], count: int) -> list[float]:
+    """Deliver to ``count`` of the accounts without waiting; seconds from each 250 to EXISTS. Each has one client."""
+    smtp = Smtp(server.ports["smtp"], server.tls_context())
+    answered: dict[int, float] = {}
+    for at in random.Random(count).sample(range(len(accounts)), count):
+        smtp.deliver(accounts[at].address.encode(), make_message(at, 2048))
+        answered[at] = time.monotonic()
+        time.sleep(DELIVER_PAUSE_S)
+    smtp.quit()
+    times = []
+    while answered:
+        heard = generators.heard_next(EXISTS_S, "exists")
+        times.append(heard["at"] - answered.pop(int(heard["exists"])))
     return times
 
 

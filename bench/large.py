@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bystanders import Bystanders
-from clients import Imap, Lines, Smtp, connect
-from daemon import Account, Daemon
+from clients import Imap, Lines, Smtp, pop3
+from daemon import Daemon
 from figures import print_figure, wish
+from server import Account, Server
 
 MIB = 1 << 20
 LIMITS = """[limits]
@@ -66,15 +67,16 @@ class LargeMessage:
 
 @dataclass(slots=True)
 class Trial:
-    """One daemon, one large message, one mailbox."""
+    """One server, one large message, one mailbox."""
 
-    daemon: Daemon
+    daemon: Server
     account: Account
     message: LargeMessage
-    others: Bystanders
+    others: Bystanders | None
 
     def measure(self, name: str, octets: int, work: Callable[[], None]) -> dict[str, float | int]:
         """Print what moving so many octets cost, and how the others fared meanwhile."""
+        assert self.others is not None
         self.others.lap()
         cpu, own, begun = self.daemon.cpu_s(), time.process_time(), time.perf_counter()
         work()
@@ -170,12 +172,7 @@ class Trial:
 
     def pop3(self) -> Lines:
         """Logged in."""
-        lines = connect(self.daemon.ports["pop3s"], self.daemon.tls_context())
-        lines.line()
-        lines.send(f"USER {self.account.address}\r\nPASS {self.account.password}\r\n".encode())
-        if not [lines.line() for _ in range(2)][1].startswith(b"+OK"):
-            raise RuntimeError("no log-in by POP3")
-        return lines
+        return pop3(self.daemon, self.account)
 
     def _pieces(self, imap: Imap, item: bytes) -> Iterator[bytes]:
         at = 0
@@ -191,14 +188,17 @@ class Trial:
     @staticmethod
     def _literal(imap: Imap, command: bytes) -> Iterator[bytes]:
         imap.lines.send(b"Z9Z " + command + b"\r\n")
-        line = imap.lines.line()
+        # Flags that another session has changed come first.
+        while (line := imap.lines.line()).startswith(b"* ") and b"BODY[" not in line and b"BINARY[" not in line:
+            pass
         found = re.search(rb"\{(\d+)\}\r\n", line)
         if found is not None:
             yield from imap.lines.octets(int(found[1]))
             imap.lines.line()
         elif not line.endswith(b'""))\r\n') and b'""' not in line:
             raise RuntimeError(line.decode("latin-1"))
-        line = imap.lines.line()
+        while not (line := imap.lines.line()).startswith(b"Z9Z "):
+            pass
         if not line.startswith(b"Z9Z OK"):
             raise RuntimeError(line.decode("latin-1"))
 

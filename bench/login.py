@@ -15,8 +15,9 @@ from itertools import count
 from pathlib import Path
 
 from clients import Lines
-from daemon import Account, Daemon
+from daemon import Daemon
 from figures import percentiles_ms, print_figure, wish
+from server import Account, Server
 
 
 def connect_from(
@@ -31,7 +32,7 @@ def connect_from(
     return context.wrap_socket(raw, server_hostname="localhost", session=session)
 
 
-def context_for(daemon: Daemon) -> ssl.SSLContext:
+def context_for(daemon: Server) -> ssl.SSLContext:
     """A client context as asked for on the command line."""
     context = daemon.tls_context()
     if "--tls12" in sys.argv:
@@ -42,7 +43,7 @@ def context_for(daemon: Daemon) -> ssl.SSLContext:
 class LogIns:
     """Log-ins one after the other, with the TLS session of the one before if resumption is asked for."""
 
-    def __init__(self, daemon: Daemon, accounts: list[Account], *, pop3: bool, resume: bool) -> None:
+    def __init__(self, daemon: Server, accounts: list[Account], *, pop3: bool, resume: bool) -> None:
         self._port = daemon.ports["pop3s" if pop3 else "imaps"]
         self._context = context_for(daemon)
         self._accounts = accounts

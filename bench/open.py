@@ -1,62 +1,105 @@
-"""What opening a large folder costs: `bench/open.py [--messages N]`.
+"""What opening and listing a large folder costs: `bench/open.py [--messages N] [--octets N]`.
 
-Fills a mailbox by IMAP APPEND of small messages (MULTIAPPEND by 100), then measures SELECT, `FETCH 1:* (UID FLAGS)`,
-ENVELOPE the first time and again, `STORE 1:* +FLAGS` and COPY and MOVE, each over real TLS.
+Fills a mailbox by IMAP APPEND (MULTIAPPEND by 100), starts the daemon anew, then measures SELECT the first time and
+again, `FETCH 1:* (UID FLAGS)`, and what clients ask of a new folder (ENVELOPE, Thunderbird's headers, BODYSTRUCTURE,
+each of a third of the messages) the first time and again, `STORE 1:* +FLAGS` and SEARCH TEXT, each over real TLS.
 """
 
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-from clients import Imap, fill
+from clients import THUNDERBIRD, Imap, fill, log_in
 from daemon import Daemon
-from figures import percentiles_ms, print_figure, wish
+from figures import make_message, percentiles_ms, print_figure, wish
+from server import Account, Server
+from usage import Lap
+
+Figures = Iterator[tuple[str, dict[str, float | int]]]
+
+AGAIN = 20
+"""Times that SELECT is repeated."""
+LISTINGS = (("envelope", b"ENVELOPE"), ("thunderbird", THUNDERBIRD), ("bodystructure", b"BODYSTRUCTURE"))
+SEARCHED = "bench.77@sender"
 
 
-def measure(daemon: Daemon, name: str, count: int, work: Callable[[], object]) -> None:
-    """Print wall time and the daemon's CPU for one command over ``count`` messages."""
-    cpu, begun = daemon.cpu_s(), time.perf_counter()
-    work()
-    wall, cpu = time.perf_counter() - begun, daemon.cpu_s() - cpu
-    print_figure(name, messages=count, wall_ms=wall * 1000, server_cpu_ms=cpu * 1000, us_each=cpu / count * 1e6)
+def select(server: Server, account: Account, count: int) -> Figures:
+    """SELECT in a new session of a server just started, again, and the flags of all."""
+    imap = log_in(server, account)
+    with Lap(server) as lap:
+        exists = [line for line in imap.ask(b"SELECT INBOX") if line.endswith(b" EXISTS\r\n")]
+    if exists != [b"* %d EXISTS\r\n" % count]:
+        raise RuntimeError(f"{exists} instead of {count} EXISTS")
+    yield "select-first", lap.each(count) | {"wall_ms": lap.wall_s * 1000}
+    times = []
+    with Lap(server) as lap:
+        for _ in range(AGAIN):
+            begun = time.perf_counter()
+            imap.command(b"SELECT INBOX")
+            times.append(time.perf_counter() - begun)
+    yield "select-again", lap.each(AGAIN) | {"wall_ms": statistics.median(times) * 1000} | percentiles_ms(times)
+    for name in ("uid-flags-first", "uid-flags-again"):
+        with Lap(server) as lap:
+            answer = imap.answer(b"FETCH 1:* (UID FLAGS)")
+        require(answer, count)
+        yield name, lap.each(count) | {"wall_ms": lap.wall_s * 1000}
+    imap.close()
+
+
+def listings(server: Server, imap: Imap, count: int) -> Figures:
+    """Each of `LISTINGS` over a third of the selected folder, where it was never asked, and again."""
+    third = count // 3
+    for at, (name, items) in enumerate(LISTINGS):
+        command = b"FETCH %d:%d %s" % (at * third + 1, (at + 1) * third, items)
+        for turn in ("first", "again"):
+            with Lap(server) as lap:
+                answer = imap.answer(command)
+            require(answer, third)
+            yield f"{name}-{turn}", lap.each(third, len(answer))
+
+
+def search(server: Server, imap: Imap, count: int, octets: int) -> Figures:
+    """A string that few messages of the corpus hold, sought in all of the selected folder."""
+    expected = [n + 1 for n in range(count) if SEARCHED.encode() in make_message(n, octets)]
+    with Lap(server) as lap:
+        answer = imap.answer(f'SEARCH TEXT "{SEARCHED}"'.encode())
+    found = [int(word) for word in answer.split(b"\r\n")[0].removeprefix(b"* SEARCH").split()]
+    if found != expected:
+        raise RuntimeError(f"SEARCH found {found}, not {expected}")
+    yield "search-text", lap.each(count) | {"wall_ms": lap.wall_s * 1000}
+
+
+def require(answer: bytes, count: int) -> None:
+    """As many FETCH responses as messages were asked for."""
+    found = answer.count(b" FETCH (")
+    if found != count:
+        raise RuntimeError(f"{found} FETCH responses for {count} messages")
 
 
 def main() -> None:
     """Run it once in a fresh folder."""
     count, octets = wish("messages", 10000), wish("octets", 2048)
     with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder)) as daemon:
-        account = daemon.add_user("ann")
-        imap = Imap(daemon.ports["imaps"], daemon.tls_context(), account.address, account.password)
-        measure(daemon, "append-by-100", count, lambda: fill(imap, count, octets))
-        imap.command(b"CREATE Elsewhere")
+        account = daemon.add_users(["ann"])[0]
+        imap = log_in(daemon, account)
+        with Lap(daemon) as lap:
+            fill(imap, count, octets)
+        print_figure("append-by-100", **lap.each(count))
         daemon.stop()
         daemon.start()
-        imap = Imap(daemon.ports["imaps"], daemon.tls_context(), account.address, account.password)
-        measure(daemon, "select-first", count, lambda: imap.command(b"SELECT INBOX"))
-        times = []
-        for _ in range(20):
-            begun = time.perf_counter()
-            imap.command(b"SELECT INBOX")
-            times.append(time.perf_counter() - begun)
-        print_figure("select-again", messages=count, **percentiles_ms(times), median_ms=statistics.median(times) * 1000)
-        measure(daemon, "fetch-uid-flags", count, lambda: imap.command(b"FETCH 1:* (UID FLAGS)"))
-        measure(daemon, "fetch-envelope-first", count, lambda: imap.command(b"FETCH 1:* ENVELOPE"))
-        measure(daemon, "fetch-envelope-again", count, lambda: imap.command(b"FETCH 1:* ENVELOPE"))
-        measure(daemon, "fetch-bodystructure", count, lambda: imap.command(b"FETCH 1:* BODYSTRUCTURE"))
-        some = min(1000, count)
-        measure(daemon, "store-one-flag", count, lambda: imap.command(b"STORE 1:* +FLAGS (\\Flagged)"))
-        measure(daemon, "copy", some, lambda: imap.command(b"COPY 1:%d Elsewhere" % some))
-        measure(daemon, "move", some, lambda: imap.command(b"MOVE 1:%d Elsewhere" % some))
-        measure(daemon, "search-text", count - some, lambda: imap.command(b"SEARCH TEXT zebra"))
-        logins = []
-        cpu = daemon.cpu_s()
-        for _ in range(100):
-            begun = time.perf_counter()
-            Imap(daemon.ports["imaps"], daemon.tls_context(), account.address, account.password).lines.close()
-            logins.append(time.perf_counter() - begun)
-        print_figure("log-in", logins=100, **percentiles_ms(logins), server_cpu_ms_each=(daemon.cpu_s() - cpu) * 10)
+        for name, values in select(daemon, account, count):
+            print_figure(name, **values)
+        imap = log_in(daemon, account)
+        imap.command(b"SELECT INBOX")
+        for name, values in listings(daemon, imap, count):
+            print_figure(name, **values)
+        with Lap(daemon) as lap:
+            imap.command(b"STORE 1:* +FLAGS (\\Flagged)")
+        print_figure("store-one-flag", **lap.each(count))
+        for name, values in search(daemon, imap, count, octets):
+            print_figure(name, **values)
         print_figure("size", peak_rss_kib=daemon.peak_kib(), anonymous_kib=daemon.anonymous_kib())
 
 

@@ -13,7 +13,7 @@ How it is set, where that bears on a figure:
 - With `--crypt`, `mail_crypt` with a key for each user and folder, of curve prime256v1. The user's private key lies
   encrypted with the password given at login; LMTP seals to the public key. `mail_crypt` covers message bodies and
   attachments, not the index: its cache holds subjects, senders and structure in clear text.
-- With `--hibernate`, idle IMAP connections are handed to `imap-hibernate` after half a second.
+- With `--hibernate`, idle IMAP connections are handed to `imap-hibernate` after a second.
 """
 
 import argparse
@@ -44,6 +44,7 @@ NEEDED = (
 )
 MAIL_USER = "mail"
 BCRYPT_COST = 10
+FOLDER_CHARACTERS = 65
 USERS_READ_S = 1.2
 """Dovecot looks at most once a second whether its file of users has changed."""
 PASSWORD = "correct horse battery staple"
@@ -243,6 +244,8 @@ class Peer(Server):
         reason = why_not()
         if reason is not None:
             raise RuntimeError(reason)
+        if len(str(self.folder)) > FOLDER_CHARACTERS:
+            raise RuntimeError(f"{self.folder} is too long for the names of Unix sockets in it: use a shorter one")
         self.folder.mkdir(parents=True, exist_ok=True)
         open_the_way(self.folder)
         for name in ("postfix", "postfix/queue", "postfix/state", "dovecot", "mail"):
@@ -286,7 +289,7 @@ class Peer(Server):
                 plugins=" mail_crypt" if self.crypt else "",
                 plugin_settings=CRYPT_SETTINGS if self.crypt else "",
                 login_fields=" userdb_mail_crypt_private_password=%w" if self.crypt else "",
-                hibernate="500 ms" if self.hibernate else 0,
+                hibernate="1 s" if self.hibernate else 0,
             )
         )
 

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,39 @@ ROWS = (
     Row("100 KiB delivered", "deliver-100k", "server_cpu_ms_each", "ms CPU", 1.8),
     Row("1 MiB delivered", "deliver-1m", "server_cpu_ms_each", "ms CPU", 7),
     Row("10,000 arrivals absorbed", "absorb", "server_cpu_ms_each", "s CPU", 1.0, times=10),
+    Row("10,000 ENVELOPE, first time", "envelope-first", "server_cpu_ms_each", "s CPU", 0.2, times=10),
+    Row("... again", "envelope-again", "server_cpu_ms_each", "s CPU", 0.12, times=10),
+    Row(
+        "10,000 times Thunderbird's headers, first time",
+        "thunderbird-first",
+        "server_cpu_ms_each",
+        "s CPU",
+        0.2,
+        times=10,
+    ),
+    Row("... again", "thunderbird-again", "server_cpu_ms_each", "s CPU", 0.12, times=10),
+    Row("10,000 BODYSTRUCTURE, first time", "bodystructure-first", "server_cpu_ms_each", "s CPU", 0.2, times=10),
+    Row("... again", "bodystructure-again", "server_cpu_ms_each", "s CPU", 0.12, times=10),
+    Row("10,000 bodies of 21.7 kB", "bodies", "server_cpu_ms_each", "s CPU", 1.2, times=10),
+    Row("SEARCH TEXT over 10,000", "search-text", "server_cpu_ms_each", "s CPU", 0.15, times=10),
+    Row("1,000 messages drained by POP3", "drain", "server_cpu_ms_each", "s CPU", 0.28),
+    Row("APPEND 10 KiB", "append", "server_cpu_ms_each", "ms CPU", 0.8),
+    Row("MULTIAPPEND by 100, each", "multiappend", "server_cpu_ms_each", "ms CPU", 0.3),
+    Row("COPY, each", "copy", "server_cpu_ms_each", "ms CPU", 0.02),
+    Row("MOVE, each", "move", "server_cpu_ms_each", "ms CPU", 0.03),
+    Row("SELECT of 100,000, first time", "select-first", "wall_ms", "ms", 30),
+    Row("... again", "select-again", "wall_ms", "ms", 10),
+    Row("UID FLAGS of 100,000, first time", "uid-flags-first", "wall_ms", "ms", 110),
+    Row("... again", "uid-flags-again", "wall_ms", "ms"),
+    Row("1 GiB in to the mailbox", "large-in", "mb_per_s", "MB/s", 200, more_is_better=True),
+    Row("... out whole", "large-out", "mb_per_s", "MB/s", 385, more_is_better=True),
+    Row("... out in pieces of 1 MiB", "large-pieces", "mb_per_s", "MB/s", 200, more_is_better=True),
+    Row("... out by POP3", "large-pop3", "mb_per_s", "MB/s", 350, more_is_better=True),
+    Row("an idle client of 500, RssAnon", "idle-memory", "anonymous_kib_each", "KiB", 90),
+    Row("... Pss", "idle-memory", "proportional_kib_each", "KiB"),
+    Row("250 to EXISTS at 500 idle clients, p50", "idle-latency", "p50_ms", "ms", 15),
+    Row("... p99", "idle-latency", "p99_ms", "ms", 100),
+    Row("a login over a new TLS connection", "login", "server_cpu_ms_each", "ms CPU", 2.0),
 )
 
 
@@ -107,29 +140,38 @@ def table(results: Results, rows: Iterable[Row] = ROWS) -> str:
     return "\n".join(lines)
 
 
-def section(results: Results, limits: Mapping[str, float | int], origin: str, picture: str) -> str:
-    """What goes between the marks."""
-    bare = (
-        f"- Durable commits: {limits['commits_per_s']:,.0f} a second, one after the other (4 KiB and fdatasync).\n"
-        f"- TLS 1.3 over loopback, one connection: {limits['tls_mb_per_s']:,.0f} MB/s.\n"
-        f"- A bare loop (zstd, AES-256-GCM, X-Wing seal, LMDB commit by 32; no network): "
-        f"{limits['bare_loop_cpu_ms_each']:.2f} ms of CPU and {limits['bare_loop_per_s']:,.0f} a second for 10 KiB.\n"
-        if limits
-        else ""
-    )
-    middle = medians(results)
-    own = {server: middle.get(("deliver-10k", "generator_cpu_ms_each", server)) for server in SERVERS}
-    shown = ", ".join(f"{show(value)} ms" for value in own.values() if value is not None)
-    generator = (
-        f"- The generator itself: {shown} of CPU for each 10 KiB delivered, in the order of the columns.\n"
-        if shown
-        else ""
-    )
+def section(results: Results, origin: str, picture: str) -> str:
+    """What goes between the marks: where it comes from, the table, the machine's limits, the plot."""
+    notes = "\n".join(f"- {note}" for note in _notes(medians(results)))
     return (
-        f"{origin}\n\nCPU is user and system time of all of a server's processes, ended ones included. \n\n"
-        f"{table(results)}\n\nThe machine's limits, from the same run:\n\n{bare}{generator}\n"
+        f"{origin}\n\n{table(results)}\n\nThe machine's limits and other figures of the same run:\n\n{notes}\n\n"
         f"![how many times better than the peers]({picture})\n"
     )
+
+
+def _notes(middle: Medians) -> Iterator[str]:
+    def of(figure: str, value: str, server: str = OURS) -> float | None:
+        return middle.get((figure, value, server))
+
+    if of("machine", "commits_per_s") is not None:
+        yield f"durable commits, one by one (4 KiB, fdatasync): {show(of('machine', 'commits_per_s'))} a second"
+        yield f"TLS 1.3 over loopback, one connection: {show(of('machine', 'tls_mb_per_s'))} MB/s"
+        yield (
+            "a bare loop over 10 KiB messages (zstd, AES-256-GCM, X-Wing seal, LMDB commits of 32; no network): "
+            f"{show(of('machine', 'bare_loop_cpu_ms_each'))} ms of CPU each, "
+            f"{show(of('machine', 'bare_loop_per_s'))} a second"
+        )
+    for title, figure in (("10 KiB delivered", "deliver-10k"), ("a body read", "bodies"), ("a login", "login")):
+        own = [of(figure, "generator_cpu_ms_each", server) for server in SERVERS]
+        if any(value is not None for value in own):
+            yield f"CPU of the generator itself for {title}, by column: {', '.join(map(show, own))} ms"
+    if of("idle-memory", "anonymous_kib_each", HIBERNATED) is not None:
+        yield (
+            "Dovecot without encryption and with `imap-hibernate`: "
+            f"{show(of('idle-memory', 'anonymous_kib_each', HIBERNATED))} KiB RssAnon an idle client, 250 to EXISTS "
+            f"p50 {show(of('idle-latency', 'p50_ms', HIBERNATED))} ms, "
+            f"p99 {show(of('idle-latency', 'p99_ms', HIBERNATED))} ms"
+        )
 
 
 def replace_between_marks(text: str, new: str) -> str:
@@ -158,11 +200,13 @@ def plot(results: Results, files: Iterable[Path], rows: Iterable[Row] = ROWS) ->
     for offset, name, color in ((-0.2, CLEAR, "#8899aa"), (0.2, CRYPT, "#335577")):
         at = [(index, gains[offset > 0]) for index, (_, gains) in enumerate(bars)]
         known = [(index + offset, times) for index, times in at if times is not None]
-        axes.barh([y for y, _ in known], [x for _, x in known], 0.38, color=color, label=SERVERS[name].replace("`", ""))
+        heights, widths = [y for y, _ in known], [x - 1 for _, x in known]
+        axes.barh(heights, widths, 0.38, left=1, color=color, label=SERVERS[name].replace("`", ""))
     axes.axvline(1, color="#aa3333", linewidth=1)
     axes.set_xscale("log")
     axes.set_yticks(range(len(bars)), [title for title, _ in bars], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("times better than the peer (right of the red line: certmaild costs less)")
     axes.legend(fontsize=8, loc="lower right")
     for file in files:

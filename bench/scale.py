@@ -14,14 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from clients import Imap, fill
+from clients import THUNDERBIRD, Imap, fill
 from daemon import Daemon
 from figures import percentiles_ms, wish
 
-THUNDERBIRD = (
-    b"(UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID Priority X-Priority "
-    b"References Newsgroups In-Reply-To Content-Type Reply-To)])"
-)
 APPENDED = 100_000
 """More messages than this are copies of so many: rows of their own in the folder, cards and content shared."""
 SLICE = 10_000

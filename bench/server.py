@@ -45,6 +45,8 @@ class Server:
     domain: str = "example.com"
     ports: dict[str, int] = field(default_factory=dict)
     meter: Meter | None = field(default=None, init=False)
+    kept: dict[str, Account] = field(default_factory=dict, init=False)
+    """Accounts that a workload uses again in its next round, by name."""
 
     @property
     def ca_file(self) -> Path:
