@@ -61,14 +61,15 @@ def listings(server: Server, imap: Imap, count: int) -> Figures:
 
 
 def search(server: Server, imap: Imap, count: int, octets: int) -> Figures:
-    """A string that few messages of the corpus hold, sought in all of the selected folder."""
+    """A string that few messages of the corpus hold, sought in all of the selected folder, and once more."""
     expected = [n + 1 for n in range(count) if SEARCHED.encode() in make_message(n, octets)]
-    with Lap(server) as lap:
-        answer = imap.answer(f'SEARCH TEXT "{SEARCHED}"'.encode())
-    found = [int(word) for word in answer.split(b"\r\n")[0].removeprefix(b"* SEARCH").split()]
-    if found != expected:
-        raise RuntimeError(f"SEARCH found {found}, not {expected}")
-    yield "search-text", lap.each(count) | {"wall_ms": lap.wall_s * 1000}
+    for turn in ("first", "again"):
+        with Lap(server) as lap:
+            answer = imap.answer(f'SEARCH TEXT "{SEARCHED}"'.encode())
+        found = [int(word) for word in answer.split(b"\r\n")[0].removeprefix(b"* SEARCH").split()]
+        if found != expected:
+            raise RuntimeError(f"SEARCH found {found}, not {expected}")
+        yield f"search-text-{turn}", lap.each(count) | {"wall_ms": lap.wall_s * 1000}
 
 
 def require(answer: bytes, count: int) -> None:
