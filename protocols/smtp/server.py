@@ -202,7 +202,9 @@ class SmtpConnection(Protocol):
         if session is None:
             self.transport.abortConnection()
             return
-        self._last_input = self.factory.clock.seconds()
+        if session.in_content or b"\n" in data:
+            # Five minutes a command, not an octet.
+            self._last_input = self.factory.clock.seconds()
         session.receive_data(data)
         if not self._is_working and self._work():
             return

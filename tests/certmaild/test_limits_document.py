@@ -128,7 +128,7 @@ ROWS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "sessions_per_credential": (
         "sessions of one password",
-        "`NO [LIMIT]`, `-ERR [IN-USE]`, 454",
+        "`NO [LIMIT]`, `-ERR [SYS/TEMP]`, 454",
         ["certmaild/test_gatekeeper.py::test_session_limits_and_logging_out_twice"],
     ),
     "sessions_per_mailbox": (

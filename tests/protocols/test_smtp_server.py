@@ -369,6 +369,16 @@ def test_a_flood_that_waits_for_its_turn_is_not_read_on() -> None:
     assert other.transport.producerState == "producing"
 
 
+def test_a_command_that_comes_octet_by_octet_has_the_time_of_one() -> None:
+    setting = inbound()
+    for _ in range(299):
+        setting.clock.advance(1)
+        setting.send(b"N")
+    assert not setting.transport.disconnecting
+    setting.clock.advance(2)
+    assert setting.said() == b"421 4.4.2 Timeout\r\n"
+
+
 @pytest.mark.parametrize("listener", [Listener.SUBMISSION, Listener.SUBMISSIONS])
 def test_log_in_has_a_minute_but_not_on_port_25(listener: Listener) -> None:
     setting, relaying = Setting(listener), inbound()
@@ -388,7 +398,7 @@ def test_silence_ends_the_session(sent: bytes, patience: int) -> None:
     setting = inbound()
     setting.send(sent)
     setting.clock.advance(patience - 1)
-    assert setting.send(b"N") == b""
+    assert setting.send(b"N\r\n")[:3] == (b"" if sent else b"500")
     for _ in range(patience - 1):
         setting.clock.advance(1)
     assert setting.said() == b""
