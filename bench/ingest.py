@@ -1,4 +1,4 @@
-"""How fast mail comes in: `bench/ingest.py [--messages N] [--octets N] [--connections N] [--each] [--bdat]`.
+"""How fast mail comes in: `bench/ingest.py [--messages N] [--octets N] [--connections N] [--each] [--bdat] [--workers N]`.
 
 Delivers over kept STARTTLS connections to port 25, or with ``--each`` over a new connection for each message, by DATA
 or with ``--bdat`` by BDAT, pipelined. A message is readable when its 250 is sent, so the rate is that of the replies.
@@ -116,12 +116,13 @@ def main() -> None:
     """Run it once in a fresh folder."""
     count, octets, connections = wish("messages", 5000), wish("octets", 10240), wish("connections", 16)
     each, bdat = "--each" in sys.argv, "--bdat" in sys.argv
-    with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder)) as daemon:
+    workers = wish("workers", 0)
+    with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder), settings=f"workers = {workers}") as daemon:
         ann, warm = daemon.add_users(["ann", "warm"])
         corpus = [make_message(number, octets) for number in range(count)]
         deliver(daemon, warm, corpus[:200], connections)
         values = ingest(daemon, ann, corpus, connections, each=each, bdat=bdat)
-        print_figure("ingest", **values, peak_rss_kib=daemon.peak_kib(), anonymous_kib=daemon.anonymous_kib())
+        print_figure("ingest", **values, workers=workers, peak_rss_kib=daemon.peak_kib(), anonymous_kib=daemon.anonymous_kib())
         print_figure("absorb", **absorb(daemon, ann, count))
         check(daemon, ann, range(count))
 

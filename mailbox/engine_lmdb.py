@@ -114,6 +114,7 @@ class LmdbEngine:
         self._ring = None if sealer is None else Ring(sealer)
         self._closing = False
         self._loan = Loan(reactor.callFromThread)
+        self._ended = False
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._scans: ThreadPool | None = None
         self._polling = LoopingCall(self._poll)
@@ -190,50 +191,42 @@ class LmdbEngine:
         return write.deferred
 
     def _write_groups(self) -> None:
-        """The writer thread: take all that waits, commit once, answer all; until None comes."""
+        """The writer thread: take what waits, commit once, answer all; until None comes."""
         group: list[_Write] = []
-        while True:
+        while not self._ended:
             if len(group) > 1:
                 # Who writes alone, one after the other, never waits here.
                 sleep(GATHER_S)
             group = []
-            last = self._take(group)
-            if len(group) > 1 and not last:
-                # Who writes alone finds the interpreter free as a rule, and need not wait for the reactor to turn.
-                self._loan.begin()
-                last = self._take_more(group)
-            if group:
-                changes: list[Change] = []
-                try:
-                    self._commit_group(group, changes)
-                except BaseException as error:
-                    log.failure("the writer thread failed")
-                    for write in group:
-                        write.fail(error)
-                self._loan.end()
-                self._reactor.callFromThread(self._answer, group, changes)
-            if last:
-                return
+            self._take(group, self._queue.get())
+            changes: list[Change] = []
+            try:
+                self._commit_group(group, changes)
+            except BaseException as error:
+                log.failure("the writer thread failed")
+                for write in group:
+                    write.fail(error)
+            self._loan.end()
+            self._reactor.callFromThread(self._answer, group, changes)
 
-    def _take(self, group: list[_Write]) -> bool:
-        """Fill a group with what waits, at least one; whether the end of the queue came."""
-        write = self._queue.get()
+    def _take(self, group: list[_Write], write: _Write | None) -> None:
+        """Add a write to the group, or note that the queue has ended."""
         if write is None:
-            return True
-        group.append(write)
-        return self._take_more(group)
+            self._ended = True
+        else:
+            group.append(write)
 
-    def _take_more(self, group: list[_Write]) -> bool:
-        """Fill a group with what waits; whether the end of the queue came."""
+    def _take_more(self, group: list[_Write]) -> None:
+        """Add what waits. The reactor stands aside first, so that all of its turn is there."""
+        if self._queue.empty():
+            # Who writes alone finds the interpreter free as a rule, and need not wait for the reactor to turn.
+            return
+        self._loan.begin()
         try:
-            while len(group) < GROUP_WRITES:
-                write = self._queue.get_nowait()
-                if write is None:
-                    return True
-                group.append(write)
+            while len(group) < GROUP_WRITES and not self._ended:
+                self._take(group, self._queue.get_nowait())
         except Empty:
             pass
-        return False
 
     def _answer(self, group: list[_Write], changes: list[Change]) -> None:
         """On the reactor's thread: one call for the whole group."""
@@ -244,16 +237,14 @@ class LmdbEngine:
     def _commit_group(self, group: list[_Write], changes: list[Change]) -> None:
         """Give every write of the group its answer or its failure, all durable on return."""
         waiting = group
-        if any(write.grows for write in group) and self.free_octets() <= 0:
-            for write in group:
-                if write.grows:
-                    write.fail(StoreFull("too little free disk"))
-            waiting = [write for write in group if not write.failed]
         while waiting:
-            waiting = self._attempt(waiting, changes)
+            waiting = self._attempt(waiting, changes, is_first=waiting is group)
 
-    def _attempt(self, group: list[_Write], changes: list[Change]) -> list[_Write]:
-        """Run and commit one transaction; what is left to run in another."""
+    def _attempt(self, group: list[_Write], changes: list[Change], *, is_first: bool) -> list[_Write]:
+        """Run and commit one transaction; what is left to run in another.
+
+        The first one takes more into the group once no other process writes: while it waited, more has come.
+        """
         with self._writing:
             try:
                 txn = self._env.begin_write()
@@ -261,6 +252,8 @@ class LmdbEngine:
                 if isinstance(error, lmdb.PanicError):
                     self._reactor.callFromThread(self._want_reopening)
                 return _fail_all(group, error)
+            if is_first:
+                self._take_more(group)
             return self._attempt_in(txn, group, changes)
 
     def _attempt_in(self, txn: lmdb.Transaction, group: list[_Write], changes: list[Change]) -> list[_Write]:
@@ -281,7 +274,13 @@ class LmdbEngine:
 
     def _run_all(self, group: list[_Write], writes: LmdbWrites) -> int | None:
         """Run what fits into one transaction; how many. None if the group must run again without one that failed."""
+        has_room: bool | None = None
         for done, write in enumerate(group):
+            if write.grows:
+                has_room = self.free_octets() > 0 if has_room is None else has_room
+                if not has_room:
+                    write.fail(StoreFull("too little free disk"))
+                    continue
             if writes.octets > GROUP_OCTETS:
                 return done
             if not self._run(write, writes):

@@ -184,7 +184,7 @@ def test_growing_is_refused_without_room(engine: Engine) -> None:
     if hasattr(engine, "room"):
         engine.room = 0
     else:
-        engine._floor = 1 << 60  # type: ignore[attr-defined]
+        engine.floor_octets = 1 << 60  # type: ignore[attr-defined]
     assert engine.free_octets() <= 0
     with pytest.raises(StoreFull):
         run(engine.write(lambda txn: txn.put(Table.USE, b"k", b"v"), grows=True))
