@@ -1,4 +1,4 @@
-"""How fast mail comes in: `bench/ingest.py [--messages N] [--octets N] [--connections N] [--each] [--bdat] [--workers N]`.
+"""How fast mail comes in: `ingest.py [--messages N] [--octets N] [--connections N] [--workers N] [--each] [--bdat]`.
 
 Delivers over kept STARTTLS connections to port 25, or with ``--each`` over a new connection for each message, by DATA
 or with ``--bdat`` by BDAT, pipelined. A message is readable when its 250 is sent, so the rate is that of the replies.
@@ -122,7 +122,8 @@ def main() -> None:
         corpus = [make_message(number, octets) for number in range(count)]
         deliver(daemon, warm, corpus[:200], connections)
         values = ingest(daemon, ann, corpus, connections, each=each, bdat=bdat)
-        print_figure("ingest", **values, workers=workers, peak_rss_kib=daemon.peak_kib(), anonymous_kib=daemon.anonymous_kib())
+        sizes = {"peak_rss_kib": daemon.peak_kib(), "anonymous_kib": daemon.anonymous_kib()}
+        print_figure("ingest", **values, workers=workers, **sizes)
         print_figure("absorb", **absorb(daemon, ann, count))
         check(daemon, ann, range(count))
 
