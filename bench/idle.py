@@ -41,11 +41,13 @@ def prepare(folder: Path, accounts: int, messages: int, clients: int) -> tuple[D
         return daemon, [Account(*one) for one in json.loads(known.read_text())]
     daemon.set_up()
     made = daemon.add_users([f"idle{number}" for number in range(accounts)])
-    piece = b"".join(b" {%d+}\r\n%s" % (len(one), one) for one in (make_message(n, 2048) for n in range(messages)))
+    once = [make_message(n, 2048) for n in range(min(messages, 100))]
+    piece = b"".join(b" {%d+}\r\n%s" % (len(one), one) for one in once)
     daemon.start()
     for account in made if messages else []:
         imap = Imap(daemon.ports["imaps"], daemon.tls_context(), account.address, account.password)
-        imap.command(b"APPEND INBOX" + piece)
+        for _ in range(messages // len(once)):
+            imap.command(b"APPEND INBOX" + piece)
         imap.lines.close()
     daemon.stop()
     known.write_text(json.dumps([[one.address, one.password, one.recovery_code] for one in made]))
