@@ -1,11 +1,16 @@
 """A session's own view of the selected folder: its sequence numbers, and what it has been told."""
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.values import FolderState, FolderUpdate
+
+FOLDED_FROM = 1024
+FOLDED_RUNS = 512
+"""UIDs are folded from so many messages on and into so many runs at most, which takes a millisecond to find out."""
 
 
 class SelectedView:
@@ -17,8 +22,10 @@ class SelectedView:
 
     __slots__ = (
         "_expunged",
+        "_folded",
         "_own_changes",
         "_recent",
+        "_uids",
         "box_id",
         "folder_name",
         "keywords",
@@ -27,7 +34,6 @@ class SelectedView:
         "saved_search",
         "uid_next",
         "uid_validity",
-        "uids",
     )
 
     def __init__(self, folder_name: str, state: FolderState, *, read_only: bool) -> None:
@@ -38,12 +44,29 @@ class SelectedView:
         self.modseq = state.highest_modseq
         self.keywords = state.keywords
         self.read_only = read_only
-        self.uids: array[int] = array("I", state.uids)
+        self._uids: array[int] = array("I", state.uids)
+        self._folded: array[int] | None = None
         self.saved_search: Sequence[range] = ()
         """UIDs of ``$`` (RFC 5182), as ranges; those told as expunged are taken out of it by whoever reads it."""
         self._recent: list[range] = [state.recent] if state.recent else []
         self._expunged: set[int] = set()
         self._own_changes: dict[int, int] = {}
+
+    @property
+    def uids(self) -> "array[int]":
+        """UIDs by sequence number, ascending; they are unfolded."""
+        if self._folded is not None:
+            ends = iter(self._folded)
+            self._uids = array("I", chain.from_iterable(map(range, ends, ends)))
+            self._folded = None
+        return self._uids
+
+    def fold(self) -> None:
+        """Keep the UIDs as runs until they are asked for: a session that waits in a large folder is smaller so."""
+        if self._folded is None and len(self._uids) >= FOLDED_FROM:
+            self._folded = runs_of(self._uids, at_most=FOLDED_RUNS)
+            if self._folded is not None:
+                self._uids = array("I")
 
     def __len__(self) -> int:
         """Messages as this session counts them: the number of the last EXISTS less the EXPUNGEs since."""
@@ -139,5 +162,19 @@ class SelectedView:
             start = at + 1
         if gone:
             kept.extend(self.uids[start:])
-            self.uids = kept
+            self._uids = kept
         return numbers, gone
+
+
+def runs_of(uids: "array[int]", *, at_most: int) -> "array[int] | None":
+    """Ascending UIDs as runs without a gap: first and end of each in turn; None when there are more runs."""
+    runs: array[int] = array("Q")
+    at = 0
+    while at < len(uids):
+        if len(runs) == 2 * at_most:
+            return None
+        # Each gap moves the UIDs behind it away from their index.
+        end = at + bisect_right(range(at, len(uids)), uids[at] - at, key=lambda index: uids[index] - index)
+        runs.extend((uids[at], uids[at] + end - at))
+        at = end
+    return runs

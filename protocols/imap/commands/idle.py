@@ -19,6 +19,8 @@ async def run(context: Context, command: Command) -> None:
         elif context.selected is not None:
             await context.sync(expunge=True)
         await context.flush()
+        if context.selected is not None:
+            context.selected.fold()
         woken = await context.wire.wait(context.limits.idle_still_here)
     if (await context.wire.read_line(MAX_LINE)).upper() != b"DONE":
         raise Bad(b"DONE was expected.")

@@ -552,6 +552,21 @@ def test_nothing_may_follow_compress(house: House) -> None:
     assert line.closed
 
 
+def test_a_session_that_idles_in_a_large_folder_keeps_its_uids_folded(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certmaild.protocols.imap.view.FOLDED_FROM", 3)
+    house.deliver(b"1\r\n", b"2\r\n", b"3\r\n")
+    line = house.select()
+    view = line.server._context.view
+    line.send(b"a IDLE\r\n")
+    assert not view._uids
+    house.deliver(b"4\r\n")
+    assert line.take() == b"* 4 EXISTS\r\n* 4 RECENT\r\n"
+    assert not view._uids
+    assert line.send(b"DONE\r\nb UID SEARCH ALL\r\n").startswith(b"a OK Completed.\r\n* SEARCH 1 2 3 4\r\n")
+
+
 def test_idle_takes_nothing_but_done(house: House) -> None:
     line = house.log_in()
     line.send(b"a IDLE\r\n")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.values import EntryBlock, FolderState, FolderUpdate
 from certmaild.protocols.imap.flags import format_flags, format_known_flags
-from certmaild.protocols.imap.view import SelectedView
+from certmaild.protocols.imap.view import FOLDED_FROM, FOLDED_RUNS, SelectedView, runs_of
 
 
 def make(uids: list[int], recent: range = range(0)) -> SelectedView:
@@ -80,3 +80,42 @@ def test_flags() -> None:
     assert format_flags(0, 0, (), recent=True) == rb"(\Recent)"
     assert format_known_flags(("$A", "")) == rb"(\Answered \Flagged \Deleted \Seen \Draft $A)"
     assert format_known_flags((), any_more=True) == rb"(\Answered \Flagged \Deleted \Seen \Draft \*)"
+
+
+# Folding
+
+
+@given(st.sets(st.integers(1, 60)) | st.sets(st.integers(2**32 - 40, 2**32 - 1)))
+def test_runs_say_the_same(uids: set[int]) -> None:
+    ordered = array("I", sorted(uids))
+    runs = runs_of(ordered, at_most=100)
+    assert runs is not None
+    assert [uid for first, end in zip(runs[::2], runs[1::2], strict=True) for uid in range(first, end)] == list(ordered)
+    count = len(runs) // 2
+    assert count == sum(uid - 1 not in uids for uid in uids)
+    assert runs_of(ordered, at_most=count) == runs
+    assert not count or runs_of(ordered, at_most=count - 1) is None
+
+
+def test_a_folded_view_is_small_and_knows_the_same() -> None:
+    uids = [uid for uid in range(1, 50_000) if uid % 500]
+    view = make(uids)
+    view.fold()
+    view.fold()
+    assert sum(len(part) * part.itemsize for part in (view._uids, view._folded or ())) < 2000
+    assert view.number(501) == 500
+    view.fold()
+    assert view.take(update(gone=(range(1, 3),), new=(60_000,)))
+    view.fold()
+    assert len(view) == len(uids) + 1
+    view.fold()
+    assert view.release_expunged() == ([1, 1], [1, 2])
+    view.fold()
+    assert list(view.uids) == [*uids[2:], 60_000]
+
+
+def test_what_is_small_or_full_of_gaps_is_not_folded() -> None:
+    for uids in (list(range(1, FOLDED_FROM)), list(range(1, 4 * FOLDED_RUNS, 2))):
+        view = make(uids)
+        view.fold()
+        assert list(view._uids) == uids
