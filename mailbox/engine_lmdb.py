@@ -122,9 +122,9 @@ class LmdbEngine:
         self._poll_s = poll_s
         self._checking = LoopingCall(self.check_readers)
         self._checking.clock = cast("IReactorTime", reactor)
-        self._last_txn = self._env.last_txn
+        self._last_txn = 0
         if self._ring is not None:
-            self._env.read(self._ring.start)
+            _, self._last_txn = self._env.read_numbered(self._ring.start)
         self._writer = Thread(target=self._write_groups, name="store writer", daemon=True)
         self._writer.start()
 
@@ -329,12 +329,11 @@ class LmdbEngine:
         last_txn = self._env.last_txn
         if last_txn == self._last_txn or self._ring is None:
             return
-        self._last_txn = last_txn
         try:
-            changes = self._env.read(self._ring.read_new)
+            changes, self._last_txn = self._env.read_numbered(self._ring.read_new)
         except Exception:
             log.failure("the ring of changes cannot be read")
-            changes = None
+            changes, self._last_txn = None, last_txn
         if changes is None:
             self.hub.deliver_everything()
         else:

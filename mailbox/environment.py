@@ -203,6 +203,14 @@ class Environment:
         with self._env.begin() as txn:
             return work(LmdbReads(txn, self.dbs))
 
+    def read_numbered(self, work: Callable[[ReadTxn], T]) -> tuple[T, int]:
+        """Run a read, on this thread; also the number of the last commit that it could see.
+
+        That may be less than `last_txn`, which counts a commit whose writer has still to let readers see it.
+        """
+        with self._env.begin() as txn:
+            return work(LmdbReads(txn, self.dbs)), int(txn.id())
+
     def begin_write(self) -> lmdb.Transaction:
         """A write transaction, when no other process has one; to be ended on this thread."""
         return self._env.begin(write=True)

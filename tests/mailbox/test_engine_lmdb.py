@@ -20,6 +20,7 @@ from certmaild.keystore.server_secrets import FILES, ServerSecrets
 from certmaild.mailbox import engine_lmdb
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.engine_lmdb import GROUP_WRITES, LmdbEngine
+from certmaild.mailbox.environment import Environment
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout import RING_ROW_CHANGES, RING_ROWS, Table, encode_changes, ring_key
@@ -301,6 +302,23 @@ def test_changes_of_another_process_are_heard(engine: LmdbEngine, tmp_path: Path
     assert hear_child(engine, tmp_path, 2) == [Change(ChangeKind.ARRIVAL, USER)]
     assert hear_child(engine, tmp_path, 1) == [Change(ChangeKind.ARRIVAL, USER)]
     reactor.advance(0.25)
+
+
+def test_a_commit_that_readers_do_not_see_yet_is_looked_for_again(
+    engine: LmdbEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.start()
+    heard: list[Change] = []
+    engine.hub.watch(USER, heard.append)
+    # LMDB counts a commit when it is written, and shows it to readers when it is synced.
+    coming = engine._env.last_txn + 1
+    monkeypatch.setattr(Environment, "last_txn", coming)
+    reactor.advance(1)
+    key, change = ring_key(1), Change(ChangeKind.FOLDERS, USER)
+    row = ClearSealer().seal_row(Table.RING, key, encode_changes([change]))
+    run(engine.write(lambda txn: txn.put(Table.RING, key, row)))
+    reactor.advance(1)
+    assert heard == [change]
 
 
 def test_own_changes_are_heard_once(engine: LmdbEngine) -> None:
