@@ -37,6 +37,7 @@ class Daemon(Server):
     """Further TOML, put before the first table."""
     tables: str = ""
     """Further TOML tables, put at the end."""
+    workers: int = 0
     process: "subprocess.Popen[bytes] | None" = None
 
     def set_up(self) -> "Daemon":
@@ -51,7 +52,8 @@ class Daemon(Server):
         self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
         listeners = "\n".join(f"{name} = {port}" for name, port in self.ports.items())
         self.config.write_text(
-            f'hostname = "localhost"\ndomains = ["{self.domain}"]\ndata = "{self.data}"\n{self.settings}\n'
+            f'hostname = "localhost"\ndomains = ["{self.domain}"]\ndata = "{self.data}"\n'
+            f"workers = {self.workers}\n{self.settings}\n"
             f'[listen]\naddress = ["127.0.0.1"]\n{listeners}\n{self.tables}\n'
         )
 

@@ -1,5 +1,6 @@
 """The configuration: one TOML file, read into frozen values, with a plain sentence for whatever is wrong."""
 
+import os
 import re
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -109,6 +110,7 @@ class Config:
     tls: Tls
     listen: Listen
     workers: int = 0
+    """Processes that serve beside the supervisor; 0: one process does everything."""
     postmaster: str | None = None
     privacy: bool = True
     """The address of a submitting client is left out of Received."""
@@ -167,7 +169,8 @@ class _Reader:
 
     def config(self) -> Config:
         file = self._file
-        if not 0 <= file.workers <= MAX_WORKERS:
+        workers = _one_per_core() if file.workers is None else file.workers
+        if not 0 <= workers <= MAX_WORKERS:
             self._say("workers", f"expected 0 to {MAX_WORKERS}")
         config = Config(
             self._path,
@@ -177,7 +180,7 @@ class _Reader:
             self._data / "secrets" if file.secrets is None else self._place(file.secrets),
             self._tls(),
             self._listen(),
-            file.workers,
+            workers,
             file.postmaster,
             file.privacy,
             file.padding,
@@ -280,6 +283,12 @@ class _Reader:
         if given.rounds is not None and not 64 <= given.rounds <= 512:
             self._say("passwords.rounds", "expected 64 to 512")
         return Passwords(given.kdf, given.rounds, given.login_cache)
+
+
+def _one_per_core() -> int:
+    """As many workers as this process may use cores; none on a single one, where a supervisor would only cost."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores == 1 else min(cores, MAX_WORKERS)
 
 
 def _is_port(given: int | str) -> bool:

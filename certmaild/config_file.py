@@ -125,7 +125,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     domains: tuple[str, ...] = ("localhost",)
     data: str = DEFAULT_DATA
     secrets: str | None = None
-    workers: int = 0
+    workers: int | None = None
     postmaster: str | None = None
     privacy: bool = True
     padding: bool = True

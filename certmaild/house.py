@@ -19,7 +19,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from certmaild.chores import DAY_S, Chores
 from certmaild.config import Config
 from certmaild.delivery import Delivery, DeliverySettings
-from certmaild.doorkeeper import WAITING, InProcessDoorkeeper
+from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
+from certmaild.fair_accept import share_fairly
 from certmaild.gatekeeper import InProcessGatekeeper
 from certmaild.kdf_pool import (
     PLACES,
@@ -127,7 +128,10 @@ class House:
             log.info("certmaild serves {listeners}", listeners=", ".join(sorted({one.listener for one in bound})))
 
     def _serve(self, one: BoundSocket, factory: Factory) -> None:
-        self.ports.append(self.reactor.adoptStreamPort(one.socket.fileno(), one.socket.family, factory))
+        port = self.reactor.adoptStreamPort(one.socket.fileno(), one.socket.family, factory)
+        if not self.post.is_alone:
+            share_fairly(port, self.reactor, lambda: self.volatile.is_ahead(CONNECTIONS))
+        self.ports.append(port)
         one.socket.close()
 
     def _share(self, of_the_machine: int) -> int:

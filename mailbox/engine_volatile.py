@@ -110,6 +110,17 @@ class VolatileStore:
             numbers = {decode_slot(slot): _number(txn, slot + name) for slot in self._slots}
         return {slot: number for slot, number in numbers.items() if number}
 
+    def is_ahead(self, name: bytes) -> bool:
+        """Whether another process that is there (`enter`) has a lower count than this one."""
+        with self._env.begin(db=self._dbs[VolatileTable.COUNT]) as txn:
+            own = _number(txn, self._slot + name)
+            there = self._dbs[VolatileTable.PROCESS]
+            return own > 0 and any(
+                _number(txn, slot + name) < own
+                for slot in self._slots[1:]
+                if slot != self._slot and txn.get(slot, db=there) is not None
+            )
+
     def _sum(self, txn: lmdb.Transaction, name: bytes) -> int:
         return sum(_number(txn, slot + name) for slot in self._slots)
 

@@ -34,13 +34,9 @@ def unpack(packed: bytes | memoryview, most_octets: int) -> bytes:
         raise Damaged("compressed octets") from broken
 
 
-def unpack_all(packed: bytes | memoryview, octets: int) -> bytearray:
-    """The octets of zstd frames end to end, which must be so many. Raises `Damaged`."""
-    content = bytearray(octets)
+def unpack_all(packed: bytes | memoryview) -> bytes:
+    """The octets of zstd frames end to end. Raises `Damaged`."""
     try:
-        reader = _contexts.decompressor.stream_reader(packed, read_across_frames=True)
-        if (octets and reader.readinto(content) != octets) or reader.read(1):
-            raise Damaged("length of compressed octets")
+        return _contexts.decompressor.decompressobj(read_across_frames=True).decompress(packed)
     except zstandard.ZstdError as broken:
         raise Damaged("compressed octets") from broken
-    return content

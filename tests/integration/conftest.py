@@ -9,6 +9,7 @@ import pytest
 from daemon import Account, Daemon
 
 numbers = count(1)
+WITH_WORKERS = ("test_curl", "test_python_clients", "test_swaks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,10 +20,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("integration")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every client meets one process and two workers; the slower ones the latter in `tox -e long` only."""
+    if "daemon" in metafunc.fixturenames:
+        marks = () if Path(metafunc.module.__file__ or "").stem in WITH_WORKERS else pytest.mark.long
+        params = [pytest.param(0, id="alone"), pytest.param(2, id="workers", marks=marks)]
+        metafunc.parametrize("daemon", params, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A running certmaild for ``example.com``."""
-    with Daemon(tmp_path_factory.mktemp("daemon")) as running:
+def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A running certmaild for ``example.com``, of one process or with workers."""
+    with Daemon(tmp_path_factory.mktemp("daemon"), workers=request.param) as running:
         yield running
 
 

@@ -1,56 +1,25 @@
 """Several processes behind one set of sockets: who serves, who replaces whom, and how it ends."""
 
-import json
 import os
 import signal
+import socket
+import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clients_support import check_found, load, log_in
 from daemon import Daemon
+from worker_support import await_workers, lives, log_in_at_each, sessions_of, wait_for, workers_of
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Daemon]:
     """A daemon with two workers that the test may stop."""
-    with Daemon(tmp_path, settings="workers = 2") as running:
+    with Daemon(tmp_path, workers=2) as running:
         await_workers(running, 2)
         yield running
-
-
-def await_workers(daemon: Daemon, times: int, *, within_s: float = 30) -> float:
-    """Wait until the log has said so often that a worker serves; for how long."""
-    return wait_for(lambda: daemon.log.read_text().count(" serves, process ") >= times, within_s)
-
-
-def wait_for(done: Callable[[], bool], within_s: float = 30) -> float:
-    """Wait for what only looking can tell; for how long."""
-    began = time.monotonic()
-    while not done():
-        assert time.monotonic() - began < within_s
-        time.sleep(0.005)
-    return time.monotonic() - began
-
-
-def workers_of(daemon: Daemon) -> dict[int, int]:
-    """The process of each worker, by its number."""
-    return {slot: int(one["pid"]) for slot, one in status_of(daemon).items()}
-
-
-def status_of(daemon: Daemon) -> dict[int, dict[str, int]]:
-    """What `certmaild status` says of each worker, by its number."""
-    processes = json.loads(daemon.command("status", "--json"))["processes"]
-    return {one["worker"]: one for one in processes if one["worker"]}
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(own: Daemon) -> None:
@@ -84,8 +53,13 @@ def test_sigterm_says_bye_and_ends_all(own: Daemon) -> None:
     account = own.add_user("ann")
     sessions = [log_in(own, account) for _ in range(6)]
     pids = workers_of(own).values()
-    assert own.stop() in (0, -signal.SIGTERM)
-    assert all(imap.readline().startswith(b"* BYE") for imap in sessions)
+    assert own.process is not None
+    own.process.send_signal(signal.SIGTERM)
+    for imap in sessions:
+        assert imap.readline().startswith(b"* BYE")
+        imap.shutdown()
+    assert own.process.wait(10) in (0, -signal.SIGTERM)
+    own.process = None
     assert not any(lives(pid) for pid in pids)
 
 
@@ -99,3 +73,61 @@ def test_the_death_of_the_supervisor_ends_the_workers(own: Daemon) -> None:
     wait_for(lambda: not any(lives(pid) for pid in pids), 10)
     own.start()
     assert log_in(own, account).noop()[0] == "OK"
+
+
+def test_a_second_sigterm_does_not_wait_for_clients(own: Daemon) -> None:
+    context = own.tls_context()
+    with (
+        socket.create_connection(("127.0.0.1", own.ports["imaps"]), timeout=30) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as tls,
+    ):
+        assert tls.recv(1000).startswith(b"* OK")
+        pids = workers_of(own).values()
+        assert own.process is not None
+        own.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "Received SIGTERM" in own.log.read_text())
+        # This client never answers the server's close.
+        own.process.send_signal(signal.SIGTERM)
+        own.process.wait(5)
+        own.process = None
+        assert not any(lives(pid) for pid in pids)
+
+
+def test_a_worker_told_to_stop_is_polite_and_replaced(own: Daemon) -> None:
+    account = own.add_user("ann")
+    sessions = log_in_at_each(own, account)
+    os.kill(workers_of(own)[1], signal.SIGTERM)
+    assert sessions[1].readline().startswith(b"* BYE")
+    sessions[1].shutdown()
+    await_workers(own, 3)
+    assert sessions[2].noop()[0] == "OK"
+    assert sessions_of(own) == {1: 0, 2: 1}
+
+
+def test_workers_that_cannot_start_end_the_daemon_in_words(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, workers=2).set_up()
+    (daemon.data / "secrets" / "pepper-1").unlink(missing_ok=True)
+    for secret in (daemon.data / "secrets").iterdir():
+        secret.unlink()
+    with pytest.raises(RuntimeError, match="cannot start"):
+        daemon.start()
+
+
+def test_resumption_works_within_a_worker(own: Daemon) -> None:
+    context = own.tls_context()
+
+    def connect(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
+        with (
+            socket.create_connection(("127.0.0.1", own.ports["imaps"]), timeout=30) as raw,
+            context.wrap_socket(raw, server_hostname="localhost", session=session) as tls,
+        ):
+            tls.recv(1000)
+            return bool(tls.session_reused), tls.session
+
+    _, session = connect(None)
+    resumed = 0
+    for _ in range(30):
+        reused, fresh = connect(session)
+        resumed += reused
+        session = fresh
+    assert resumed > 0

@@ -1,0 +1,64 @@
+"""Started as root, the daemon serves as the user named; needs root itself, and a user who can run the interpreter."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clients_support import deliver, make_mail, read_all
+from daemon import BIN, Daemon
+from worker_support import await_workers, lives, wait_for, workers_of
+
+USER = "nobody"
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that belongs to the user, where he can reach it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    user = pwd.getpwnam(USER)
+    words = ["setpriv", "--reuid", USER, "--regid", str(user.pw_gid), "--clear-groups", str(BIN / "python"), "-P", "-c"]
+    if subprocess.run([*words, "import certmaild"], cwd="/", capture_output=True, check=False).returncode:
+        pytest.skip(f"{USER} cannot run {BIN}/python")
+    folder = Path(tempfile.mkdtemp(prefix="certmaild-test-"))
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def uids(pid: int) -> set[str]:
+    """Real, effective, saved and file system user."""
+    line = next(one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("Uid:"))
+    return set(line.split()[1:])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_daemon_in_the_background_serves_as_the_user_named(place: Path, workers: int) -> None:
+    user = pwd.getpwnam(USER)
+    daemon = Daemon(place, workers=workers)
+    (place / "data").mkdir(mode=0o700)
+    os.chown(place / "data", user.pw_uid, user.pw_gid)
+    daemon.set_up()
+    pid_file, words = place / "pid", [str(BIN / "twistd"), "--uid", USER, "--gid", str(user.pw_gid)]
+    words += ["--pidfile", str(pid_file), "--logfile", str(daemon.log), "certmaild", "--config", str(daemon.config)]
+    subprocess.run(words, cwd=place, check=True, timeout=60)
+    pid = int(pid_file.read_text())
+    try:
+        if workers:
+            await_workers(daemon, workers)
+        account = daemon.add_user("ann")
+        wait_for(lambda: any("serves" in line for line in daemon.log.read_text().splitlines()))
+        deliver(daemon, account.address, make_mail("dropped", to=account.address))
+        assert len(read_all(daemon, account)) == 1
+        for one in (pid, *workers_of(daemon).values()):
+            assert uids(one) == {str(user.pw_uid)}
+        assert {one.stat().st_uid for one in daemon.data.rglob("*")} == {user.pw_uid}
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not lives(pid), 40)
