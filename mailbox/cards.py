@@ -45,6 +45,7 @@ def facts_of(scan: Scan) -> Facts:
             (CardTag.STRUCTURE, scan.structure),
             (CardTag.PARTS, encode_parts(scan.parts)),
             (CardTag.REFERENCES, b"".join(scan.references)),
+            *([(CardTag.LISTED, scan.listed)] if scan.listed else []),
         )
     )
     bulky = len(fields) > CARD_INLINE_OCTETS
@@ -226,6 +227,11 @@ class Card:
         """8-octet hashes of the Message-IDs: own, In-Reply-To, References."""
         octets = self._fact(CardTag.REFERENCES)
         return tuple(octets[at : at + 8] for at in range(0, len(octets), 8))
+
+    @property
+    def listed(self) -> bytes:
+        """The fields of `certmaild.mailbox.mime_header.LISTED_FIELDS` with a blank line; empty when it has them not."""
+        return self._fact(CardTag.LISTED)
 
     @property
     def prefix(self) -> bytes:

@@ -334,6 +334,7 @@ class CardTag(IntEnum):
     PREFIX = 5
     REVERSE_PATH = 6
     ORIGINAL_RECIPIENT = 7
+    LISTED = 8
 
 
 def encode_fields(fields: Iterable[tuple[int, bytes]]) -> bytes:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from certmaild.mailbox.decoding import Base64Counter, QuotedPrintableCounter, base64_lines
 from certmaild.mailbox.mime_envelope import envelope, message_ids, reference_hashes
 from certmaild.mailbox.mime_header import (
+    listed_fields,
     parameter,
     parse_disposition,
     parse_media_type,
@@ -72,6 +73,8 @@ class Scan:
     """In the order in which they begin."""
     references: tuple[bytes, ...]
     """8-octet hashes: the message's own Message-ID (zeros without), then those of References or In-Reply-To."""
+    listed: bytes
+    """The header fields that clients list messages by, as they stand (`listed_fields`)."""
     message_id: bytes
     """Without its angle brackets; empty when there is none."""
     date: bytes
@@ -149,6 +152,7 @@ class Scanner:
         self._closed_structure = b""
         self._stack: list[_Node] = []
         self._top_fields: dict[bytes, bytes] = {}
+        self._listed = b""
         self._header_octets = 0
         self._envelope = b""
         self._in_header = True
@@ -190,6 +194,7 @@ class Scanner:
             structure=self._closed_structure,
             parts=tuple([part for part in self._parts if part is not None]),
             references=reference_hashes(fields),
+            listed=self._listed,
             message_id=(message_ids(fields.get(b"message-id", b"")) or [b""])[0],
             date=fields.get(b"date", b""),
             subject=fields.get(b"subject", b""),
@@ -272,6 +277,7 @@ class Scanner:
             node.envelope = envelope(fields)
             if len(self._stack) == 1:
                 self._top_fields = fields
+                self._listed = listed_fields(header)
                 self._header_octets = self._at
                 self._envelope = node.envelope
             else:

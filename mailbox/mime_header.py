@@ -1,7 +1,7 @@
 """Header blocks: fields by offset, unfolding, comments, and the parameters of structured fields. All linear."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 MAX_PARAMETERS: Final = 64
@@ -19,6 +19,39 @@ QUOTED: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)\\?+"?+', re.S)
 _COMMENT_MARK: Final = re.compile(rb"[()]|\\.", re.S)
 _ESCAPED: Final = re.compile(rb"\\(.)", re.S)
 _ODD: Final = bytes.maketrans(b"\0\r\n", b"   ")
+
+
+LISTED_FIELDS: Final = frozenset(
+    b"from sender reply-to to cc bcc subject date message-id in-reply-to references newsgroups priority x-priority "
+    b"importance content-type content-description lines list-id list-post list-unsubscribe x-label".split()
+)
+"""What mail clients ask of every message to list it; none of it stands in a trace prefix."""
+MAX_LISTED: Final = 2048
+_MAX_LISTED_HEADER: Final = 64 * 1024
+
+
+def pick_fields(header: bytes, names: Iterable[bytes], *, wanted: bool) -> bytes:
+    """The fields of a header with one of these names, or with none of them, and a blank line."""
+    chosen = {name.lower() for name in names}
+    kept: list[bytes] = []
+    keeping = False
+    *lines, last = header.split(b"\n")
+    for line in (*lines, last + b"\r") if last else lines:
+        if line in (b"", b"\r"):
+            break
+        if line[0] not in b" \t":
+            keeping = (line.partition(b":")[0].rstrip(b" \t").lower() in chosen) is wanted
+        if keeping:
+            kept.append(line + b"\n")
+    return b"".join(kept) + b"\r\n"
+
+
+def listed_fields(header: bytes) -> bytes:
+    """The fields that clients list messages by, as they stand; empty when they or the header are unusually large."""
+    if len(header) > _MAX_LISTED_HEADER:
+        return b""
+    listed = pick_fields(header, LISTED_FIELDS, wanted=True)
+    return listed if len(listed) <= MAX_LISTED else b""
 
 
 def read_fields(header: bytes, wanted: frozenset[bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -6,9 +6,9 @@ from hashlib import sha256
 
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.layout_messages import SCAN_VERSION
+from certmaild.mailbox.mime_header import LISTED_FIELDS, pick_fields
 from certmaild.mailbox.mime_structure import strip_extensions
 from certmaild.protocols.imap.grammar.fetch_items import BodyOctets, Fact, FetchItem, Section, SectionKind
-from certmaild.protocols.imap.sections import pick_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,13 @@ class ReadyItem:
     """Its name in the store: a digest, for the fields that a client asks for are of any number."""
     needs_header: bool
     value: Callable[[Card, bytes], bytes]
-    """Of a card, and the header if it needs it. ENVELOPE and structures are in our canonical form."""
+    """Of a card, and the header if it is read. ENVELOPE and structures are in our canonical form."""
+    listed: bool = False
+    """The card has what is asked of the header, unless that is unusually large."""
+
+    def reads_header(self, card: Card) -> bool:
+        """Whether the message's header must be opened for it."""
+        return self.needs_header and not (self.listed and card.listed)
 
 
 def ready_item(item: FetchItem) -> ReadyItem | None:
@@ -43,7 +49,12 @@ def _fields(item: BodyOctets, section: Section) -> ReadyItem | None:
     wanted = section.kind is SectionKind.FIELDS
     names = sorted({name.lower() for name in section.fields})
     kind = _kind(section.kind.value + b"".join([b"\0" + name for name in names]))
-    return ReadyItem(item, kind, True, lambda card, header: pick_fields(header, names, wanted=wanted))
+    listed = wanted and LISTED_FIELDS.issuperset(names)
+
+    def value(card: Card, header: bytes) -> bytes:
+        return pick_fields((listed and card.listed) or header, names, wanted=wanted)
+
+    return ReadyItem(item, kind, True, value, listed)
 
 
 def _kind(name: bytes) -> bytes:

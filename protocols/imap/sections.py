@@ -1,10 +1,10 @@
 """Where the octets of a FETCH section lie in a message (RFC 9051 section 6.4.5.1)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from certmaild.mailbox.cards import Card, part_at
 from certmaild.mailbox.content import Content
+from certmaild.mailbox.mime_header import pick_fields
 from certmaild.protocols.imap.grammar.fetch_items import Section, SectionKind
 
 CHUNK = 256 * 1024
@@ -105,19 +105,3 @@ class MessageReader:
             return None
         header = await self.read_all(span, HEADER_LIMIT)
         return pick_fields(header, section.fields, wanted=section.kind is SectionKind.FIELDS)
-
-
-def pick_fields(header: bytes, names: Sequence[bytes], *, wanted: bool) -> bytes:
-    """The fields of a header with one of these names, or with none of them, and a blank line."""
-    chosen = {name.lower() for name in names}
-    kept: list[bytes] = []
-    keeping = False
-    *lines, last = header.split(b"\n")
-    for line in (*lines, last + b"\r") if last else lines:
-        if line in (b"", b"\r"):
-            break
-        if line[0] not in b" \t":
-            keeping = (line.partition(b":")[0].rstrip(b" \t").lower() in chosen) is wanted
-        if keeping:
-            kept.append(line + b"\n")
-    return b"".join(kept) + b"\r\n"

@@ -6,6 +6,7 @@ missing file only.
 
 import json
 from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,15 @@ def ring() -> KeyRing:
     return KeyRing(USER, {1: Secret(bytes(range(64, 96)))}, {1: Secret(bytes(range(96, 128)))})
 
 
-def card_plain() -> bytes:
+def card_plain(*, listed: bool) -> bytes:
+    """With the header fields that messages are listed by, or as cards were before they had them."""
     scanner = Scanner()
     scanner.feed(MAIL)
     blob = BlobFacts(CEK, BLOB, len(MAIL), 1, len(MAIL), bytes(range(100, 132)))
+    scan = scanner.finish()
     return encode_card(
         blob,
-        facts_of(scanner.finish()),
+        facts_of(scan if listed else replace(scan, listed=b"")),
         internal_date=1_750_000_000,
         prefix=b"Return-Path: <a@b>\r\n",
         reverse_path=b"a@b",
@@ -77,7 +80,8 @@ def clear() -> dict[str, bytes]:
         "user head": layout.encode_user_head(USER_HEAD),
         "folder table": layout.encode_folders(FOLDERS),
         "gone": layout.encode_gone(GONE),
-        "card": card_plain(),
+        "card": card_plain(listed=False),
+        "listed card": card_plain(listed=True),
         "page key": layout.page_key(USER, BOX, 258),
         "head key": layout.head_key(USER, BOX),
         "gone key": layout.gone_key(USER, BOX, 77),

@@ -99,16 +99,22 @@ class Fetch:
         mailbox = self._context.mailbox
         found = await mailbox.cards(pick(block, places) if len(places) < len(block) else block)
         cards = [(at, card) for at, card in zip(places, found, strict=True) if card is not None]
-        needs_header = any(item.needs_header for item in self._items)
-        while cards:
-            headers: list[bytes | None] = [b""] * len(cards)
-            if needs_header:
-                headers = await mailbox.headers([card for _, card in cards], HEADER_LIMIT)
-            for (at, card), header in zip(cards, headers, strict=False):
+        deep = []
+        for at, card in cards:
+            if any(item.reads_header(card) for item in self._items):
+                deep.append((at, card))
+            else:
+                self._fill(values, at, card, b"")
+        while deep:
+            headers = await mailbox.headers([card for _, card in deep], HEADER_LIMIT)
+            for (at, card), header in zip(deep, headers, strict=False):
                 if header is not None:
-                    for item, column in zip(self._items, values, strict=True):
-                        column[at] = item.value(card, header)
-            cards = cards[len(headers) :]
+                    self._fill(values, at, card, header)
+            deep = deep[len(headers) :]
+
+    def _fill(self, values: Sequence[list[bytes | None]], at: int, card: Card, header: bytes) -> None:
+        for item, column in zip(self._items, values, strict=True):
+            column[at] = item.value(card, header)
 
     async def _tell_slice(self, block: EntryBlock) -> None:
         cards: list[Card] = []

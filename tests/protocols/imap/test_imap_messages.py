@@ -12,9 +12,10 @@ from imap_support import House, Line
 from twisted.logger import capturedLogs
 
 from certmaild.mailbox.errors import Damaged, MessageGone, StoreUnavailable
+from certmaild.mailbox.mime_header import pick_fields
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.values import Quota
-from certmaild.protocols.imap.sections import MessageReader, pick_fields
+from certmaild.protocols.imap.sections import MessageReader
 from certmaild.protocols.limits import Limits
 
 

@@ -91,3 +91,34 @@ def test_a_read_that_sets_seen_does(house: House) -> None:
     answer = fetch(line, b"BODY[HEADER.FIELDS (Subject)]", b"1:40")
     assert answer.count(b"\\Seen") == 40
     assert not kept(house)
+
+
+LISTED = b"From To Cc Subject References"
+HEADERS = (
+    b"From: a\r\nsubject : folded\r\n\tover\r\n lines\r\nTo: b\r\nto: again\r\nX: no\r\n",
+    b" begins with a fold\r\nFrom: a\r\nno colon\r\nSubject:\r\n",
+    b"X: none of them\r\n",
+    b"",
+    b"Subject: bare\nFrom: line ends\n",
+    b"References: <%b>\r\nFrom: long\r\n" % (b"x" * 3000),
+)
+
+
+def test_listed_fields_are_those_of_the_header(tmp_path: Path) -> None:
+    """What the card holds gives the same octets as the header itself, whatever the header."""
+    house = House(tmp_path)
+    house.deliver(*[header + b"\r\nFrom: body\r\n" for header in HEADERS * 8])
+    line = house.select()
+    # A field that is not listed makes the server read the header.
+    by_header = fetch(line, b"BODY.PEEK[HEADER.FIELDS (%b X-Not-There)]" % LISTED).replace(b" X-Not-There", b"")
+    assert fetch(line, b"BODY.PEEK[HEADER.FIELDS (%b)]" % LISTED) == by_header
+    assert by_header.count(b"subject : folded\r\n\tover\r\n lines\r\nTo: b\r\nto: again\r\n\r\n)") == 8
+
+
+def test_listed_fields_need_no_content(tmp_path: Path) -> None:
+    """Listing messages opens no frame of them, however large they are."""
+    house = House(tmp_path)
+    house.deliver(b"Subject: listed\r\n\r\n" + bytes(100_000))
+    run(house.engine.write(lambda txn: [txn.delete(Table.BLOB, key) for key, _ in list(txn.scan(Table.BLOB, b""))]))
+    line = house.select()
+    assert b"Subject: listed\r\n\r\n)" in fetch(line, b"BODY.PEEK[HEADER.FIELDS (Subject)]")
