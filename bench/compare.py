@@ -36,10 +36,10 @@ PLOT = "comparison"
 """Name of the plot beside the page, without its ending."""
 
 
-def make_server(name: str, folder: Path) -> Server:
+def make_server(name: str, folder: Path, workers: int) -> Server:
     """One of the servers, set up and not started."""
     if name == OURS:
-        return Daemon(folder, tables=LIMITS).set_up()
+        return Daemon(folder, settings=f"workers = {workers}", tables=LIMITS).set_up()
     return Peer(folder, crypt=name == CRYPT, hibernate=name == HIBERNATED).set_up()
 
 
@@ -67,16 +67,16 @@ class Results:
             out.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
 
-    def begin(self, counts: Counts) -> None:
-        """Measure the machine, first of all; raises `SystemExit` when the file was begun with other counts."""
-        wished = asdict(counts)
+    def begin(self, counts: Counts, workers: int = 0) -> None:
+        """Measure the machine, first of all; raises `SystemExit` when the file was begun with other wishes."""
+        wished = asdict(counts) | {"workers": workers}
         begun = next((line["values"] for line in self.lines if line["figure"] == "counts"), None)
         if begun is None:
             self.add("machine", OURS, 0, "counts", wished)
             self.add("machine", OURS, 0, "machine", machine.measure())
             self.add("machine", OURS, 0, "end", {})
         elif begun != wished:
-            raise SystemExit(f"{self.file} was begun with other counts (--quick, --large-mib): name another --out")
+            raise SystemExit(f"{self.file} was begun with other counts or workers: name another --out")
 
     def finished(self) -> list[dict[str, object]]:
         """The figures of what was run to its end: a part cut short counts again when it is repeated."""
@@ -91,14 +91,15 @@ class Results:
 class House:
     """The servers, each started for its first workload and stopped at the end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: int = 0) -> None:
         self._folder = folder
+        self._workers = workers
         self._servers: dict[str, Server] = {}
 
     def server(self, name: str) -> Server:
         """Running."""
         if name not in self._servers:
-            server = make_server(name, self._folder / name)
+            server = make_server(name, self._folder / name, self._workers)
             server.start()
             self._servers[name] = server
         return self._servers[name]
@@ -150,7 +151,9 @@ def write_page(results: Results, page: Path) -> None:
         f"Medians of {rounds} round{'s' if rounds > 1 else ''}. CPU is user and system time of all processes of a "
         'server, ended ones included. "Again" is from clear text in Dovecot\'s index cache in both columns.'
     )
-    if counts != asdict(Counts()):
+    assert isinstance(counts, dict)
+    origin += f" certmaild with `workers = {counts['workers']}`."
+    if counts | asdict(Counts()) != counts:
         origin += f" **Not the full counts, but {counts}.**"
     text = report.section(lines, origin, files[0].name)
     page.write_text(report.replace_between_marks(page.read_text(), text))
@@ -164,6 +167,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the counts: to see that it works")
     parser.add_argument("--large-mib", type=int, default=Counts().large_mib, help="of the large message; 1024")
+    parser.add_argument("--workers", type=int, default=0, help="of certmaild; 0: all in one process")
     parser.add_argument("--page", type=Path, nargs="?", const=PAGE, help="write the table into this page afterwards")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the servers' files lie")
     wishes = parser.parse_args()
@@ -175,9 +179,9 @@ def main() -> None:
     results = Results(wishes.out)
     counts = replace(Counts(), large_mib=wishes.large_mib)
     counts = counts.quick() if wishes.quick else counts
-    results.begin(counts)
+    results.begin(counts, wishes.workers)
     folder = Path(tempfile.mkdtemp(prefix="compare-", dir=wishes.folder))
-    house = House(folder)
+    house = House(folder, wishes.workers)
     try:
         chosen = [WORKLOADS[name] for name in wishes.workloads or WORKLOADS]
         failed = run(house, results, chosen, counts, wishes.rounds)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import compare
@@ -14,7 +14,7 @@ from clients import Imap
 from compare import House, Results
 from daemon import BIN
 from figures import make_message
-from report import BEGIN, CLEAR, CRYPT, END, OURS
+from report import BEGIN, CLEAR, CRYPT, END, OURS, table
 from workloads import WORKLOADS, Counts
 
 TINY = replace(Counts().quick(), stored=20, drained=20)
@@ -62,7 +62,7 @@ def short_folder() -> Iterator[Path]:
 
 @needs_peer
 @pytest.mark.integration
-def test_every_server_is_measured_and_the_page_written(tmp_path: Path, short_folder: Path) -> None:
+def test_every_server_is_measured(tmp_path: Path, short_folder: Path) -> None:
     results, house = Results(tmp_path / "out"), House(short_folder)
     results.begin(TINY)
     try:
@@ -73,12 +73,24 @@ def test_every_server_is_measured_and_the_page_written(tmp_path: Path, short_fol
     for figure in ("append", "multiappend", "copy", "move", "drain"):
         found = [line["server"] for line in results.finished() if line["figure"] == figure]
         assert found == [OURS, CLEAR, CRYPT]
+    assert "| COPY, each | ms CPU | " in table(results.finished())
+
+
+def test_the_page_names_machine_and_counts_and_shows_the_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    results = Results(tmp_path / "out")
+    results.add("machine", OURS, 0, "counts", asdict(TINY) | {"workers": 2})
+    results.add("machine", OURS, 0, "end", {})
+    for server in (OURS, CLEAR, CRYPT):
+        results.add("store", server, 0, "copy", {"server_cpu_ms_each": 0.02})
+        results.add("store", server, 0, "end", {})
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
-    pytest.importorskip("matplotlib")
     compare.write_page(results, page)
-    assert "| COPY, each | ms CPU | " in page.read_text()
-    assert (tmp_path / "comparison.svg").exists()
+    text = page.read_text()
+    assert "Medians of 1 round." in text and "`workers = 2`" in text and "**Not the full counts" in text
+    assert "| COPY, each | ms CPU | 0.02 | 0.02 | 0.02 | 1× | 1× | 0.02 | reached |" in text
+    assert "(comparison.svg)" in text and (tmp_path / "comparison.svg").exists()
 
 
 @needs_peer
