@@ -14,7 +14,9 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 import traceback
@@ -175,6 +177,8 @@ def main() -> None:
     reason = f"no such workload: {', '.join(unknown)}; there are {', '.join(WORKLOADS)}" if unknown else why_not()
     if reason is not None:
         raise SystemExit(reason)
+    # Ended from outside, it takes the servers with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     results = Results(wishes.out)
     counts = replace(Counts(), large_mib=wishes.large_mib)
