@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import opening
 import pytest
 from clients import Imap, Smtp, fill
 from clients_support import SENDER, deliver, log_in, make_mail
@@ -140,3 +141,24 @@ def test_check_goes_through_the_running_listeners(own: Daemon) -> None:
     assert own.command("check", "--json")
     steps = json.loads(own.command("check", "--json"))
     assert steps
+
+
+def first_opening(daemon: Daemon, count: int, first_s: float) -> dict[str, float | int]:
+    """Log in after so many deliveries: the first messages can be read before the last ones are taken in."""
+    found = opening.run(daemon, count, 1024)
+    assert found["first_seen"] >= 50
+    assert found["first_50_s"] < first_s
+    assert found["slowest_noop_and_fetch_s"] < 2 * first_s
+    return found
+
+
+def test_first_opening_after_2_000_deliveries(own: Daemon) -> None:
+    first_opening(own, 2000, 10)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_first_opening_after_100_000_deliveries(own: Daemon) -> None:
+    found = first_opening(own, 100_000, 1.0)
+    assert found["exists_grew"] > 3
+    assert found["others_read_p99_ms"] < 100
