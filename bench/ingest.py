@@ -117,7 +117,7 @@ def main() -> None:
     count, octets, connections = wish("messages", 5000), wish("octets", 10240), wish("connections", 16)
     each, bdat = "--each" in sys.argv, "--bdat" in sys.argv
     workers = wish("workers", 0)
-    with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder), settings=f"workers = {workers}") as daemon:
+    with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder), workers=workers) as daemon:
         ann, warm = daemon.add_users(["ann", "warm"])
         corpus = [make_message(number, octets) for number in range(count)]
         deliver(daemon, warm, corpus[:200], connections)

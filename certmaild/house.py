@@ -49,7 +49,6 @@ from certmaild.routing import Router
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Throttle
-from certmaild.together import Together
 from certmaild.tuning import calm_collector, raise_descriptor_limit
 from certmaild.unfinished import SWEEP_S
 
@@ -97,6 +96,7 @@ class House:
             VolatileStore.make_anew(config.data / "volatile")
         self.volatile = VolatileStore(config.data / "volatile", reactor.seconds, slot=post.slot, slots=post.workers)
         self.volatile.enter(this_process(int(reactor.seconds())))
+        self.turns = Turns(reactor)
         self.tally: Tally = LocalTally() if post.is_alone else self.volatile
         self.chores = Chores(config, self.engine, self.secrets, reactor, self.edge.reload) if post.is_alone else None
         self.slow_threads = ReactorThreads(reactor, self._share(os.cpu_count() or 1))
@@ -185,7 +185,7 @@ class House:
             self._router(config),
             _delivery_settings(config),
             seconds=clock.seconds,
-            together=Together(clock),
+            others_first=self.turns.others_first,
             in_thread=self._in_thread,
             tally=self.tally,
         )
@@ -212,7 +212,7 @@ class House:
     def _makers(self) -> dict[str, Callable[[], Any]]:
         """By listener: what makes its factory."""
         config, limits = self.config, self.config.limits
-        gatekeeper, doorkeeper, turns = self.gatekeeper, self.doorkeeper, Turns(self.reactor)
+        gatekeeper, doorkeeper, turns = self.gatekeeper, self.doorkeeper, self.turns
 
         def imaps() -> Any:
             factory = ImapFactory(gatekeeper, doorkeeper, limits, self.reactor, turns)
