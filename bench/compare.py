@@ -41,7 +41,7 @@ PLOT = "comparison"
 def make_server(name: str, folder: Path, workers: int) -> Server:
     """One of the servers, set up and not started."""
     if name == OURS:
-        return Daemon(folder, settings=f"workers = {workers}", tables=LIMITS).set_up()
+        return Daemon(folder, workers=workers, tables=LIMITS).set_up()
     return Peer(folder, crypt=name == CRYPT, hibernate=name == HIBERNATED).set_up()
 
 
