@@ -64,7 +64,7 @@ def column(daemon: Daemon) -> tuple[int, int]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_answers_are_exact_through_kills_and_expunges(tmp_path: Path, workers: int) -> None:
     dice = random.Random(workers)
-    with Daemon(tmp_path, settings=f"workers = {workers}") as daemon:
+    with Daemon(tmp_path, workers=workers) as daemon:
         account = daemon.add_user("ann")
         fill(daemon, account)
         for _ in range(3):
