@@ -162,6 +162,7 @@ def test_folders_behave_as_dictionaries(machine: type[Mailbox], examples: int, m
     monkeypatch.setattr(pages, "PAGE_ROWS", 4)
     monkeypatch.setattr(pages, "GONE_ROWS_KEPT", 6)
     monkeypatch.setattr(messages, "SLICE_PAGES", 2)
+    monkeypatch.setattr(messages, "OWNED_PAGES", 2)
     run_state_machine_as_test(
         machine,
         settings=settings(
