@@ -1,5 +1,6 @@
 """Log-in: who comes in, what it costs, and that failing tells nothing."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -20,12 +21,13 @@ from certmaild.kdf_pool import KdfPool
 from certmaild.keystore import primitives
 from certmaild.keystore.errors import PublicKeySwapped
 from certmaild.keystore.server_secrets import ServerSecrets
-from certmaild.login_cache import HARD_S, IDLE_S
+from certmaild.login_cache import HARD_S, IDLE_S, KEY_OCTETS, SharedLogins
 from certmaild.mailbox.account_lists import list_devices
 from certmaild.mailbox.account_rows import count_most_rounds, credentials_of, read_credential
 from certmaild.mailbox.accounts import Accounts, NewAccount
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.engine_lmdb import LmdbEngine
+from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.errors import StoreUnavailable
 from certmaild.mailbox.identifiers import CredentialId
 from certmaild.mailbox.layout import Table
@@ -34,7 +36,7 @@ from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.ways_in import label_of
 from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
 from certmaild.protocols.limits import Limits
-from certmaild.throttle import NETWORK_RATE
+from certmaild.throttle import NETWORK_RATE, PAIR_RATE, Throttle
 
 ALICE, BOB = canonical("alice@example.com"), canonical("bob@example.com")
 PEER = "192.0.2.1"
@@ -68,7 +70,7 @@ class House:
         self.limits = Limits(sessions_per_credential=2, sessions_per_mailbox=3)
         self.gatekeeper = self.make()
 
-    def make(self, rounds: int = 1, domains: tuple[str, ...] = ("example.com",)) -> InProcessGatekeeper:
+    def make(self, rounds: int = 1, domains: tuple[str, ...] = ("example.com",), **shared: Any) -> InProcessGatekeeper:
         mailboxes = MailboxPool(self.engine, self.secrets, self.engine.hub, self.clock.seconds)
         return InProcessGatekeeper(
             self.engine,
@@ -80,6 +82,7 @@ class House:
             limits=self.limits,
             domains=domains,
             rounds=rounds,
+            **shared,
         )
 
     def begin(self, name: str, password: bytes | str, service: Service = Service.IMAP, peer: str = PEER) -> Any:
@@ -326,6 +329,7 @@ from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.accounts import Accounts
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.engine_lmdb import LmdbEngine
+from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID
 place, driver = Path(sys.argv[1]), Driver()
 secrets = ServerSecrets.load(place / "secrets")
@@ -501,3 +505,80 @@ def test_the_mailbox_opens(house: House) -> None:
 def test_one_users_device_password_opens_nobody_elses_mailbox(house: House) -> None:
     with pytest.raises(LogInRefused):
         house.log_in("bob", house.device_password)
+
+
+@pytest.fixture
+def volatile(house: House, tmp_path: Path) -> Iterator[VolatileStore]:
+    """What two workers share; each has a gatekeeper of its own."""
+    store = VolatileStore(tmp_path / "volatile", house.clock.seconds, slot=1, slots=2)
+    yield store
+    store.close()
+
+
+def workers(house: House, volatile: VolatileStore, *keys: bytes) -> list[InProcessGatekeeper]:
+    return [
+        house.make(
+            tally=volatile,
+            throttle=Throttle(house.clock.seconds, volatile.levels),
+            shared_logins=SharedLogins(volatile, key, house.clock.seconds),
+        )
+        for key in keys
+    ]
+
+
+def jobs_of(house: House, gatekeeper: InProcessGatekeeper, password: str) -> int:
+    """How many slow hashes a log-in of bob at this worker takes; he logs out again."""
+    house.gatekeeper, before = gatekeeper, house.slow.jobs
+    with contextlib.suppress(LogInRefused):
+        gatekeeper.log_out(house.log_in("bob", password))
+    return house.slow.jobs - before
+
+
+def test_a_password_proven_at_one_worker_is_not_stretched_at_another(
+    house: House, volatile: VolatileStore, tmp_path: Path
+) -> None:
+    one, two, stranger = workers(house, volatile, b"k" * KEY_OCTETS, b"k" * KEY_OCTETS, b"s" * KEY_OCTETS)
+    assert jobs_of(house, one, "correct horse") == 1
+    assert jobs_of(house, two, "correct horse") == 0
+    assert jobs_of(house, stranger, "correct horse") == 1, "another key opens nothing"
+    assert jobs_of(house, two, "wrong") == 1
+    two.stop()
+    assert volatile.forget_sealed(house.clock.seconds() + 1) == 2
+    assert jobs_of(house, two, "correct horse") == 1
+    for gatekeeper in (one, stranger):
+        gatekeeper.stop()
+
+
+def test_a_shared_password_counts_only_as_long_as_it_is_the_password(house: House, volatile: VolatileStore) -> None:
+    one, two = workers(house, volatile, b"k" * KEY_OCTETS, b"k" * KEY_OCTETS)
+    assert jobs_of(house, one, "correct horse") == 1
+    with run(house.accounts.unlock(BOB, b"correct horse")) as unlocked:
+        run(house.accounts.set_password(unlocked, b"other horse", rounds=1))
+    house.gatekeeper = two
+    with pytest.raises(LogInRefused):
+        house.log_in("bob", "correct horse")
+    house.clock.advance(HARD_S + 1)
+    assert jobs_of(house, two, "other horse") == 1
+    for gatekeeper in (one, two):
+        gatekeeper.stop()
+
+
+def test_workers_count_sessions_and_guesses_together(house: House, volatile: VolatileStore) -> None:
+    one, two = workers(house, volatile, b"k" * KEY_OCTETS, b"k" * KEY_OCTETS)
+    logins = []
+    for gatekeeper in (one, two):
+        house.gatekeeper = gatekeeper
+        logins.append(house.log_in("alice", house.device_password))
+    with pytest.raises(TooManySessions):
+        house.log_in("alice", house.device_password)
+    one.log_out(logins[0])
+    house.log_in("alice", house.device_password)
+    for n in range(PAIR_RATE.burst):
+        assert jobs_of(house, (one, two)[n % 2], "wrong") == 1
+    house.gatekeeper = one
+    waiting = house.begin("bob", "correct horse")
+    assert not waiting.called
+    house.clock.advance(1)
+    assert waiting.called
+    for gatekeeper in (one, two):
+        gatekeeper.stop()
