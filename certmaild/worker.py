@@ -147,9 +147,8 @@ class Worker:
     # The end.
 
     def stop(self) -> None:
-        """Stop politely; again: at once."""
+        """Stop politely. A service manager may tell us what the supervisor tells us as well."""
         if self._is_stopping:
-            self._cut_off()
             return
         self._is_stopping = True
         if self._reactor.running:

@@ -4,13 +4,14 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clients_support import check_found, load, log_in
-from daemon import Daemon
+from daemon import BIN, Daemon
 from worker_support import await_workers, lives, log_in_at_each, sessions_of, wait_for, workers_of
 
 
@@ -49,12 +50,14 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(own: Daemon) -> None:
     assert all(lives(pid) for pid in workers_of(own).values())
 
 
-def test_sigterm_says_bye_and_ends_all(own: Daemon) -> None:
+@pytest.mark.parametrize("told", ["supervisor", "everyone"])
+def test_sigterm_says_bye_and_ends_all(own: Daemon, told: str) -> None:
     account = own.add_user("ann")
     sessions = [log_in(own, account) for _ in range(6)]
     pids = workers_of(own).values()
     assert own.process is not None
-    own.process.send_signal(signal.SIGTERM)
+    # systemd tells every process of the service.
+    (os.kill if told == "supervisor" else os.killpg)(own.process.pid, signal.SIGTERM)
     for imap in sessions:
         assert imap.readline().startswith(b"* BYE")
         imap.shutdown()
@@ -106,11 +109,13 @@ def test_a_worker_told_to_stop_is_polite_and_replaced(own: Daemon) -> None:
 
 def test_workers_that_cannot_start_end_the_daemon_in_words(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, workers=2).set_up()
-    (daemon.data / "secrets" / "pepper-1").unlink(missing_ok=True)
     for secret in (daemon.data / "secrets").iterdir():
         secret.unlink()
-    with pytest.raises(RuntimeError, match="cannot start"):
-        daemon.start()
+    words = [str(BIN / "twistd"), "-n", "--pidfile=", "certmaild", "--config", str(daemon.config)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "cannot start" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_resumption_works_within_a_worker(own: Daemon) -> None:
