@@ -209,7 +209,7 @@ def plot(results: Results, files: Iterable[Path], rows: Iterable[Row] = ROWS) ->
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("times better than the peer (right of the red line: certmaild costs less)")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper right")
     for file in files:
         figure.savefig(file, dpi=110, metadata={"Date": None} if file.suffix == ".svg" else {})
     pyplot.close(figure)
