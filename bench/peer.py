@@ -1,8 +1,9 @@
 """Debian's Postfix and Dovecot, to compare with: `bench/peer.py up|down DIR [--crypt] [--hibernate]`.
 
 Everything lies in files under DIR that this module writes: configuration, queue, mail, logs, the certificate of an
-authority of its own. No service of the system is started or touched, and /etc/postfix and /etc/dovecot are not read.
-It needs root (Postfix insists on its users) and the packages postfix, dovecot-imapd, dovecot-pop3d, dovecot-lmtpd.
+authority of its own. No service of the system is started or touched; main.cf and master.cf in /etc/postfix and all of
+/etc/dovecot are not read. It needs root (Postfix insists on its users) and the packages postfix, dovecot-imapd,
+dovecot-pop3d, dovecot-lmtpd.
 
 How it is set, where that bears on a figure:
 
@@ -13,8 +14,8 @@ How it is set, where that bears on a figure:
 - Login processes in Dovecot's "high-performance" mode (one for many connections), which costs less CPU and memory than
   Debian's default of one each. Everything else that is not a limit stays at its default.
 - With `--crypt`, `mail_crypt` with a key for each user and folder, of curve prime256v1. The user's private key lies
-  encrypted with the password given at login; LMTP seals to the public key. `mail_crypt` covers message bodies and
-  attachments, not the index: its cache holds subjects, senders and structure in clear text.
+  encrypted with the password given at login; LMTP seals to the public key. `mail_crypt` covers the stored
+  messages, not the index: its cache holds subjects, senders and structure in clear text, as does Postfix's queue.
 - With `--hibernate`, idle IMAP connections are handed to `imap-hibernate` after a second.
 """
 
