@@ -3,6 +3,8 @@
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from twisted.internet.defer import DeferredLock
+
 from certmaild.mailbox import changing, ownership
 from certmaild.mailbox import folders as table_work
 from certmaild.mailbox.absorb import Absorber
@@ -46,6 +48,8 @@ from certmaild.mailbox.values import (
     UidSet,
 )
 
+INLINE_TABLE_OCTETS = 16 * 1024
+"""About 300 folders; the reactor does not wait while a table of 2,000 is decoded."""
 PAGES_AT_ONCE = 16
 CARDS_AT_ONCE = 64
 
@@ -75,6 +79,7 @@ class OpenMailbox:
         self._released = released
         self._frames = frames
         self._table: tuple[bytes, FolderTable] | None = None
+        self._decoding = DeferredLock()
 
     @property
     def _shelf(self) -> Shelf:
@@ -84,19 +89,37 @@ class OpenMailbox:
 
     async def folders(self) -> FolderTable:
         """All folders as of now, a frozen snapshot (cheap when nothing changed)."""
-        shelf, known = self._shelf, self._table
+        while not await self._reach.read(self._knows_table):
+            await self._decode_table()
+        assert self._table is not None
+        return self._table[1]
+
+    def _knows_table(self, txn: ReadTxn) -> bool:
+        if self._table is None:
+            return False
+        stamp = txn.get(Table.UHEAD, self.user_id) or b""
+        known, table = self._table
+        if known != stamp:
+            if table.version != table_work.read_user_head(txn, self._shelf).table_version:
+                return False
+            self._table = stamp, table
+        return True
+
+    async def _decode_table(self) -> None:
+        """Read the table anew, once for all who ask meanwhile; a large one in a reader thread."""
+        shelf, seen = self._shelf, self._table
 
         def work(txn: ReadTxn) -> tuple[bytes, FolderTable]:
-            stamp = txn.get(Table.UHEAD, shelf.user_id) or b""
-            if known is not None and known[0] == stamp:
-                return known
-            head = table_work.read_user_head(txn, shelf)
-            if known is not None and known[1].version == head.table_version:
-                return stamp, known[1]
-            return stamp, table_of(table_work.read_rows(txn, shelf))
+            return txn.get(Table.UHEAD, shelf.user_id) or b"", table_of(table_work.read_rows(txn, shelf))
 
-        self._table = await self._reach.read(work)
-        return self._table[1]
+        await self._decoding.acquire()
+        try:
+            if self._table is seen:
+                octets = await self._reach.read(lambda txn: len(txn.get(Table.FOLDERS, shelf.user_id) or b""))
+                look = self._reach.read if octets <= INLINE_TABLE_OCTETS else self._reach.scan
+                self._table = await look(work)
+        finally:
+            self._decoding.release()
 
     async def create_folder(self, name: str, special_use: SpecialUse | None = None) -> Folder:
         """Make a folder and its missing parents (RFC 9051 section 6.3.4).

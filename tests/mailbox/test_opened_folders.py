@@ -1,11 +1,14 @@
 """The folder table through the open mailbox: names, parents, renaming, subscriptions, special use."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mailbox_support import NOW, House, mail, make_house
-from support import run
+from support import run, start
+from twisted.internet.defer import Deferred
 
+from certmaild.mailbox import folders as table_work
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.errors import (
     Damaged,
@@ -17,6 +20,7 @@ from certmaild.mailbox.errors import (
     LimitReached,
 )
 from certmaild.mailbox.layout import Table
+from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.values import FlagOp, Flags, SpecialUse
 
 
@@ -192,3 +196,33 @@ def test_an_old_folder_table_is_refused(house: House) -> None:
     house.reopen()
     with pytest.raises(Damaged):
         run(house.mailbox.folders())
+
+
+@pytest.mark.parametrize(("count", "in_thread"), [(10, False), (400, True)])
+def test_a_large_table_is_decoded_once_for_all_and_off_the_reactor(
+    house: House, monkeypatch: pytest.MonkeyPatch, count: int, in_thread: bool
+) -> None:
+    for number in range(0, count, 25):
+        run(house.mailbox.create_folder("/".join(f"level-{number}-{n}-of-a-long-name" for n in range(25))))
+    looked: list[str] = []
+    waiting: list[Deferred[None]] = []
+    decode, scan = table_work.read_rows, Reach.scan
+
+    async def later(self: Reach, work: Any) -> Any:
+        waiting.append(Deferred())
+        await waiting[-1]
+        return await scan(self, work)
+
+    def counted(*arguments: Any) -> Any:
+        looked.append("decoded")
+        return decode(*arguments)
+
+    monkeypatch.setattr(Reach, "scan", later)
+    monkeypatch.setattr(table_work, "read_rows", counted)
+    house.mailbox._table = None
+    asked = [start(house.mailbox.folders()) for _ in range(5)]
+    assert len(waiting) == in_thread
+    for one in waiting:
+        one.callback(None)
+    assert len({id(run(one)) for one in asked}) == 1
+    assert looked == ["decoded"]
