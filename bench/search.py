@@ -7,10 +7,11 @@ text column, and then each criterion, each over real TLS; wall time, the daemon'
 import tempfile
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 from clients import Imap, fill
 from daemon import Daemon
-from figures import print_figure, wish
+from figures import percentiles_ms, print_figure, wish
 
 CRITERIA = (
     ("text, in none", b"TEXT zebra"),
@@ -43,6 +44,37 @@ def measure(daemon: Daemon, imap: Imap, name: str, count: int, criterion: bytes)
     )
 
 
+def measure_others(daemon: Daemon, imap: Imap, other: Imap) -> None:
+    """How long another client's NOOP takes while searches run, one after the other."""
+    done = Event()
+
+    def search() -> None:
+        for _ in range(20):
+            imap.ask(b"UID SEARCH " + CRITERIA[0][1])
+        done.set()
+
+    thread = Thread(target=search)
+    thread.start()
+    times = []
+    while not done.is_set():
+        begun = time.perf_counter()
+        other.command(b"NOOP")
+        times.append(time.perf_counter() - begun)
+        time.sleep(0.005)
+    thread.join()
+    print_figure("noop-beside-search", noops=len(times), **percentiles_ms(times), worst_ms=max(times) * 1000)
+
+
+def expunge_one(daemon: Daemon, imap: Imap) -> None:
+    """What one EXPUNGE costs with the frame that is made anew."""
+    cpu = daemon.cpu_s()
+    for uid in range(1, 101, 5):
+        imap.command(b"UID STORE %d +FLAGS.SILENT (\\Deleted)" % uid)
+        imap.command(b"UID EXPUNGE %d" % uid)
+    time.sleep(1)
+    print_figure("store-and-expunge-one", server_cpu_ms_each=(daemon.cpu_s() - cpu) * 1000 / 20)
+
+
 def main() -> None:
     """Run it once in a fresh folder."""
     count, octets = wish("messages", 10000), wish("octets", 10240)
@@ -62,6 +94,10 @@ def main() -> None:
         measure(daemon, imap, "again, after a restart", count, CRITERIA[0][1])
         for name, criterion in CRITERIA:
             measure(daemon, imap, name, count, criterion)
+        measure_others(
+            daemon, imap, Imap(daemon.ports["imaps"], daemon.tls_context(), account.address, account.password)
+        )
+        expunge_one(daemon, imap)
         imap.command(b"STORE 1:%d +FLAGS.SILENT (\\Deleted)" % (count // 2))
         cpu, begun = daemon.cpu_s(), time.perf_counter()
         imap.command(b"EXPUNGE")

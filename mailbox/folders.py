@@ -34,7 +34,7 @@ from certmaild.mailbox.layout_messages import (
     head_key,
 )
 from certmaild.mailbox.pages import Shelf, write_head
-from certmaild.mailbox.text_frames import mark_stale
+from certmaild.mailbox.text_marks import mark_all
 from certmaild.mailbox.values import MAX_FOLDERS, MAX_KEYWORDS, Folder, SpecialUse
 
 INBOX = "INBOX"
@@ -217,11 +217,11 @@ def create(
 
 
 def delete(txn: WriteTxn, shelf: Shelf, name: str) -> None:
-    """Take an empty folder out of the table, with its head and its expunge log; its text column is marked stale."""
+    """Take an empty folder out of the table, with its head and its expunge log; its text column is marked to go."""
     rows = read_rows(txn, shelf)
     row = deletable(rows, name)
     write_rows(txn, shelf, replace(rows, folders=tuple(other for other in rows.folders if other is not row)))
-    mark_stale(txn, shelf.user_id, row.box_id)
+    mark_all(txn, shelf.user_id, row.box_id)
     prefix = shelf.user_id + row.box_id
     txn.delete(Table.HEAD, prefix)
     for table in (Table.GONE, Table.PAGE, Table.READY):

@@ -19,7 +19,7 @@ FRAME_TEXT_OCTETS = 256 * 1024
 """A frame that has so much text takes no further message."""
 MESSAGE_TEXT_OCTETS = 1 << 20
 """A message with more text than this is named in the column, without its text."""
-STALE_OCTETS = 8
+MARK_OCTETS = 8
 
 # Inside a frame's texts. None of these octets occurs in UTF-8, so no needle can hold them.
 END = b"\xff"
@@ -36,7 +36,7 @@ class Kind(IntEnum):
     BODIES = 2
 
 
-_STALE = bytes(16)
+_MARKS = bytes(16)
 """Stands where a folder's id would: no folder has it."""
 
 
@@ -50,14 +50,24 @@ def kind_range(user_id: bytes, box_id: bytes, kind: Kind) -> tuple[bytes, bytes]
     return user_id + box_id + bytes([kind]), user_id + box_id + bytes([kind + 1])
 
 
-def stale_key(user_id: bytes, box_id: bytes) -> bytes:
-    """Key in ``text`` of the mark that a folder's column holds text of messages that left it."""
-    return user_id + _STALE + box_id
+def first_uid_of(key: bytes) -> int:
+    """The last part of a row's or a mark's key."""
+    return int.from_bytes(key[-4:], "big")
 
 
-def stale_range(user_id: bytes) -> tuple[bytes, bytes]:
+def mark_key(user_id: bytes, box_id: bytes, first_uid: int) -> bytes:
+    """Key in ``text`` of the mark that a frame holds text of messages which left the folder."""
+    return user_id + _MARKS + box_id + U32.pack(first_uid)
+
+
+def mark_range(user_id: bytes) -> tuple[bytes, bytes]:
     """First key and end of a user's marks."""
-    return user_id + _STALE, user_id + _STALE + b"\xff" * 17
+    return user_id + _MARKS, user_id + _MARKS + b"\xff" * 17
+
+
+def box_of_mark(key: bytes) -> bytes:
+    """The folder in a mark's key."""
+    return key[32:48]
 
 
 def directory_place(box_id: bytes, first_uid: int) -> bytes:

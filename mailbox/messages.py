@@ -15,7 +15,6 @@ from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_messages import card_key
 from certmaild.mailbox.pages import FolderEditor, Page, Shelf, all_pages, chosen, joined, pages_at, picked, read_head
-from certmaild.mailbox.text_frames import mark_stale
 from certmaild.mailbox.uidsets import overlaps, ranges_of, subtract_block
 from certmaild.mailbox.values import COPIED_WITHIN, SERVER_COPY, SYSTEM_FLAGS, EntryBlock, FlagOp, SystemFlag
 
@@ -218,7 +217,6 @@ def move_slice(txn: WriteTxn, shelf: Shelf, box_id: BoxId, runs: Sequence[range]
     if blocks:
         block = joined(blocks)
         source.log_gone(ranges_of(block.uids))
-        mark_stale(txn, shelf.user_id, box_id)
         _add_copied(target, block, within=False, now=now, done=done)
         source.save()
         txn.announce(Change(ChangeKind.FOLDER, shelf.user_id, box_id))
@@ -260,7 +258,6 @@ def expunge_slice(
     if done.source_uids:
         ownership.refund(txn, secrets, shelf.user_id, done.octets, len(done.source_uids))
         editor.log_gone(ranges_of(done.source_uids))
-        mark_stale(txn, shelf.user_id, box_id)
         editor.save()
         txn.announce(Change(ChangeKind.FOLDER, shelf.user_id, box_id))
     done.modseq = editor.head.highest_modseq

@@ -34,9 +34,13 @@ def unpack(packed: bytes | memoryview, most_octets: int) -> bytes:
         raise Damaged("compressed octets") from broken
 
 
-def unpack_all(packed: bytes | memoryview) -> bytes:
-    """The octets of zstd frames end to end. Raises `Damaged`."""
+def unpack_all(packed: bytes | memoryview, octets: int) -> bytearray:
+    """The octets of zstd frames end to end, which must be so many. Raises `Damaged`."""
+    content = bytearray(octets)
     try:
-        return _contexts.decompressor.decompressobj(read_across_frames=True).decompress(packed)
+        reader = _contexts.decompressor.stream_reader(packed, read_across_frames=True)
+        if (octets and reader.readinto(content) != octets) or reader.read(1):
+            raise Damaged("length of compressed octets")
     except zstandard.ZstdError as broken:
         raise Damaged("compressed octets") from broken
+    return content

@@ -31,6 +31,7 @@ from certmaild.mailbox.layout_messages import (
     page_rows,
     page_uids,
 )
+from certmaild.mailbox.text_marks import mark_frames
 from certmaild.mailbox.uidsets import next_in, overlaps
 from certmaild.mailbox.values import EntryBlock, SystemFlag
 
@@ -413,6 +414,7 @@ class FolderEditor:
         going = picked(page.block, at)
         self._count(going, -1)
         self._drop_ready(page.first_uid)
+        mark_frames(self.txn, self.shelf.user_id, self.box_id, going.uids)
         out = set(at)
         staying = [n for n in range(len(page.uids)) if n not in out]
         if staying:

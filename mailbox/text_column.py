@@ -22,6 +22,7 @@ from certmaild.mailbox.layout_text import (
     column_key,
     decode_directory,
     directory_place,
+    first_uid_of,
     kind_range,
     text_context,
 )
@@ -68,7 +69,7 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _rows_with(text: bytes, ends: Sequence[int], needle: bytes) -> set[int]:
+def _rows_with(text: bytearray, ends: Sequence[int], needle: bytes) -> set[int]:
     """Which messages' texts hold the needle: one scan of them all, that goes on behind a message once it is found."""
     rows: set[int] = set()
     at = text.find(needle)
@@ -117,7 +118,7 @@ class TextFrame:
         self.directory = decode_directory(plain)
         self.held = self._held()
         """UIDs whose text is here; the others are only named."""
-        self.texts: dict[Kind, bytes] = {}
+        self.texts: dict[Kind, bytearray] = {}
 
     def _held(self) -> frozenset[int]:
         directory = self.directory
@@ -135,27 +136,24 @@ class TextFrame:
         uids = self.directory.uids
         return {uids[row] for row in rows}
 
-    def text(self, kind: Kind) -> bytes:
+    def text(self, kind: Kind) -> bytearray:
         """The texts of all its messages, end to end. Raises `Damaged`."""
         text = self.texts.get(kind)
         if text is None:
             text = self.texts[kind] = self._unpacked(kind)
         return text
 
-    def _unpacked(self, kind: Kind) -> bytes:
+    def _unpacked(self, kind: Kind) -> bytearray:
         directory = self.directory
         octets = (directory.header_ends if kind is Kind.HEADERS else directory.body_ends)[-1]
-        text = unpack_all(self.packed(kind))
-        if len(text) != octets:
-            raise Damaged("text frame length")
-        return text
+        return unpack_all(self.packed(kind), octets)
 
-    def packed(self, kind: Kind) -> bytes:
+    def packed(self, kind: Kind) -> memoryview:
         """What is stored of them: one zstd frame a message, end to end. Raises `Damaged`."""
         directory, user_id = self.directory, self._shelf.user_id
         octets = (directory.packed_header_ends if kind is Kind.HEADERS else directory.packed_body_ends)[-1]
         if not octets:
-            return b""
+            return memoryview(b"")
         value = self._txn.get(Table.TEXT, column_key(user_id, self._box_id, kind, self.first_uid))
         if value is None:
             raise Damaged("text frame is missing")
@@ -166,7 +164,7 @@ class TextFrame:
             raise Damaged("text frame") from broken
         if codec is not Codec.ZSTD or len(payload) != octets:
             raise Damaged("text frame")
-        return bytes(payload)
+        return payload
 
 
 class Column:
@@ -197,6 +195,19 @@ class Column:
             return self._frame(key, value)
         return None
 
+    def frame(self, first_uid: int) -> TextFrame | None:
+        """The frame with this key."""
+        key = column_key(self._shelf.user_id, self._box_id, Kind.DIRECTORY, first_uid)
+        value = self._txn.get(Table.TEXT, key)
+        return None if value is None else self._frame(key, value)
+
+    def first_behind(self, frame: TextFrame) -> int | None:
+        """The key of the frame behind another."""
+        low, high = kind_range(self._shelf.user_id, self._box_id, Kind.DIRECTORY)
+        for key, _ in self._txn.scan(Table.TEXT, low + (frame.first_uid + 1).to_bytes(4, "big"), high):
+            return first_uid_of(key)
+        return None
+
     def frames(self, first: int = 0, last: int = 0xFFFFFFFF) -> Iterator[TextFrame]:
         """The frames that may name UIDs from ``first`` to ``last``, ascending."""
         low, high = kind_range(self._shelf.user_id, self._box_id, Kind.DIRECTORY)
@@ -205,12 +216,12 @@ class Column:
             start = key
             break
         for key, value in self._txn.scan(Table.TEXT, start, high):
-            if int.from_bytes(key[-4:], "big") > last:
+            if first_uid_of(key) > last:
                 return
             yield self._frame(key, value)
 
     def _frame(self, key: bytes, value: bytes) -> TextFrame:
-        first_uid = int.from_bytes(key[-4:], "big")
+        first_uid = first_uid_of(key)
         frame = self._frames.get(first_uid)
         if frame is None:
             frame = TextFrame(self._txn, self._shelf, self._box_id, first_uid, value)

@@ -22,22 +22,22 @@ from certmaild.mailbox.layout_text import (
     FRAME_MESSAGES,
     FRAME_TEXT_OCTETS,
     MESSAGE_TEXT_OCTETS,
-    STALE_OCTETS,
     Directory,
     Kind,
+    box_of_mark,
     column_key,
     directory_place,
     encode_directory,
     ends_of,
+    first_uid_of,
     kind_range,
-    stale_key,
-    stale_range,
     text_context,
 )
 from certmaild.mailbox.packing import pack
-from certmaild.mailbox.pages import Shelf, all_pages, chosen, find_head, pages_with
+from certmaild.mailbox.pages import Shelf, chosen, find_head, pages_with
 from certmaild.mailbox.search_text import MessageText, read_facts_frame
 from certmaild.mailbox.text_column import Column, TextFrame, encoded
+from certmaild.mailbox.text_marks import Mark, first_marks
 from certmaild.mailbox.uidsets import overlaps, ranges_of
 from certmaild.mailbox.values import Entry
 
@@ -95,7 +95,7 @@ def pieces_in(frame: TextFrame) -> list[Piece]:
         strict=True,
     )
     for uid, ends in zip(directory.uids, rows, strict=True):
-        header, body = headers[before[2] : ends[2]], bodies[before[3] : ends[3]]
+        header, body = bytes(headers[before[2] : ends[2]]), bytes(bodies[before[3] : ends[3]])
         pieces.append(Piece(uid, ends[0] - before[0], ends[1] - before[1], header, body))
         before = ends
     return pieces
@@ -153,6 +153,8 @@ class Remade:
     before: list[tuple[int, bytes]]
     """First UID and stored directory of the frames that go."""
     rows: list[Row]
+    marks: Sequence[Mark] = ()
+    """Which are taken away with this, if they are still the same."""
     added: tuple[range, ...] = ()
     """Messages behind the column's end, which it shall name now; each must still exist."""
 
@@ -162,8 +164,12 @@ class Remade:
         for first_uid, value in self.before:
             if txn.get(Table.TEXT, column_key(user_id, box_id, Kind.DIRECTORY, first_uid)) != value:
                 return False
+        if any(txn.get(Table.TEXT, key) != mark for key, mark in self.marks):
+            return False
         if self.added and not self._may_add(txn, shelf):
             return False
+        for key, _ in self.marks:
+            txn.delete(Table.TEXT, key)
         for first_uid, _ in self.before:
             for kind in Kind:
                 txn.delete(Table.TEXT, column_key(user_id, box_id, kind, first_uid))
@@ -175,7 +181,7 @@ class Remade:
         """Nobody else went on with the column, and all that it shall name is there."""
         low, high = kind_range(shelf.user_id, self.box_id, Kind.DIRECTORY)
         for key, _ in txn.scan(Table.TEXT, low, high, reverse=True):
-            if int.from_bytes(key[-4:], "big") >= self.added[0].start:
+            if first_uid_of(key) >= self.added[0].start:
                 return False
             break
         count = sum(
@@ -205,10 +211,10 @@ def build(txn: ReadTxn, shelf: Shelf, box_id: BoxId, through: int) -> Remade | N
     added = ranges_of([piece.uid for piece in pieces])
     last = column.last()
     if last is None or not _is_small(last):
-        return Remade(box_id, [], _rows_of(shelf, box_id, 1, pieces), added)
+        return Remade(box_id, [], _rows_of(shelf, box_id, 1, pieces), added=added)
     generation = last.directory.generation + 1
     rows = _rows_of(shelf, box_id, generation, pieces_in(last) + pieces, last.first_uid)
-    return Remade(box_id, [(last.first_uid, last.value)], rows, added)
+    return Remade(box_id, [(last.first_uid, last.value)], rows, added=added)
 
 
 def _is_small(frame: TextFrame) -> bool:
@@ -228,54 +234,43 @@ def _rows_of(
     return rows
 
 
-def mark_stale(txn: WriteTxn, user_id: bytes, box_id: bytes) -> None:
-    """Note that messages leave a folder: its column, if it has one, is to be made anew without their text."""
-    for _ in txn.scan(Table.TEXT, *kind_range(user_id, box_id, Kind.DIRECTORY)):
-        txn.put(Table.TEXT, stale_key(user_id, box_id), os.urandom(STALE_OCTETS))
-        return
-
-
-def stale_folders(txn: ReadTxn, user_id: bytes) -> list[tuple[BoxId, bytes]]:
-    """The folders so marked, and their marks."""
-    return [(BoxId(key[-16:]), mark) for key, mark in txn.scan(Table.TEXT, *stale_range(user_id))]
-
-
-def without_gone(txn: ReadTxn, shelf: Shelf, box_id: BoxId) -> Remade | None:
-    """The next slice of frames made anew without what left the folder; None when no frame holds such text."""
-    alive: set[int] = set()
-    if find_head(txn, shelf, box_id) is not None:
-        for page in all_pages(txn, shelf, box_id):
-            alive.update(page.uids)
-    remade = Remade(box_id, [], [])
+def without_gone(txn: ReadTxn, shelf: Shelf) -> Remade | None:
+    """The next marked frames, made anew without what left their folder; None when no frame is marked."""
+    marks = first_marks(txn, shelf.user_id, COMPACT_FRAMES)
+    if not marks:
+        return None
+    box_id = BoxId(box_of_mark(marks[0][0]))
+    remade = Remade(box_id, [], [], marks=marks)
+    column = Column(txn, shelf, box_id)
+    there = find_head(txn, shelf, box_id) is not None
     group: list[TextFrame] = []
-    for frame in Column(txn, shelf, box_id).frames():
-        if alive.issuperset(frame.directory.uids):
-            _remake(shelf, group, alive, remade)
-            group = []
+    for key, _ in marks:
+        frame = column.frame(first_uid_of(key))
+        if frame is None:
             continue
+        if group and column.first_behind(group[-1]) != frame.first_uid:
+            _remake(txn, shelf, group, there, remade)
+            group = []
         group.append(frame)
-        remade.before.append((frame.first_uid, frame.value))
-        if len(remade.before) == COMPACT_FRAMES:
-            break
-    _remake(shelf, group, alive, remade)
-    return remade if remade.before else None
+    _remake(txn, shelf, group, there, remade)
+    return remade
 
 
-def _remake(shelf: Shelf, group: Sequence[TextFrame], alive: set[int], remade: Remade) -> None:
+def _remake(txn: ReadTxn, shelf: Shelf, group: Sequence[TextFrame], there: bool, remade: Remade) -> None:
     """Frames that stand side by side, with what is alive of them, in as few as it takes."""
-    if group:
-        pieces = [
-            piece
-            for frame in group
-            if not alive.isdisjoint(frame.directory.uids)
-            for piece in pieces_in(frame)
-            if piece.uid in alive
-        ]
-        generation = 1 + max(frame.directory.generation for frame in group)
-        remade.rows += _rows_of(shelf, remade.box_id, generation, pieces)
-
-
-def forget_mark(txn: WriteTxn, user_id: bytes, box_id: bytes, mark: bytes) -> bool:
-    """Take a folder's mark away once its column is clean; False when more left the folder since."""
-    key = stale_key(user_id, box_id)
-    return txn.get(Table.TEXT, key) == mark and txn.delete(Table.TEXT, key)
+    if not group:
+        return
+    runs = [range(group[0].directory.uids[0], group[-1].directory.uids[-1] + 1)]
+    alive: set[int] = set()
+    for page in pages_with(txn, shelf, remade.box_id, runs) if there else ():
+        alive.update(page.uids)
+    pieces = [
+        piece
+        for frame in group
+        if not alive.isdisjoint(frame.directory.uids)
+        for piece in pieces_in(frame)
+        if piece.uid in alive
+    ]
+    generation = 1 + max(frame.directory.generation for frame in group)
+    remade.before += [(frame.first_uid, frame.value) for frame in group]
+    remade.rows += _rows_of(shelf, remade.box_id, generation, pieces)

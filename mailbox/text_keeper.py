@@ -13,7 +13,8 @@ from certmaild.mailbox.errors import MailboxError, StoreUnavailable
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.text_column import Column
-from certmaild.mailbox.text_frames import build, forget_mark, stale_folders, without_gone
+from certmaild.mailbox.text_frames import build, without_gone
+from certmaild.mailbox.text_marks import first_marks
 
 log = Logger()
 
@@ -105,32 +106,27 @@ class TextKeeper:
         self._cleaning = None
 
     async def _clean(self) -> None:
-        reach = self._reach
         try:
             while self._again:
                 self._again = False
-                for box_id, mark in await reach.read(lambda txn: stale_folders(txn, reach.user_id)):
-                    while (clean := await self._clean_slice(box_id, mark)) is False:
-                        pass
-                    if clean is None:
-                        return
+                while await self._clean_slice():
+                    pass
         except (MailboxError, KeysClosed) as error:
             log.error("cleaning the text column stopped: {error}", error=repr(error))
 
-    async def _clean_slice(self, box_id: BoxId, mark: bytes) -> bool | None:
-        """Make some frames anew; True when the folder is done with, None when another process is at it."""
+    async def _clean_slice(self) -> bool:
+        """Make some marked frames anew; False when none is marked, or another process is at it."""
         reach, shelf = self._reach, self._reach.shelf
+        if not await reach.read(lambda txn: first_marks(txn, shelf.user_id, 1)):
+            return False
         await self._lock.acquire()
         try:
             if not self._take():
-                return None
-            remade = await reach.scan(lambda txn: without_gone(txn, shelf, box_id))
+                return False
+            remade = await reach.scan(lambda txn: without_gone(txn, shelf))
             if remade is not None:
                 await reach.write(lambda txn: remade.write(txn, shelf))
-                return False
-            if not await reach.write(lambda txn: forget_mark(txn, shelf.user_id, box_id, mark)):
-                self._again = True
-            return True
+            return remade is not None
         finally:
             self._give_back()
             self._lock.release()

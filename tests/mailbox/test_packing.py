@@ -29,8 +29,15 @@ def test_threads_do_not_disturb_each_other() -> None:
 
 
 def test_frames_end_to_end() -> None:
-    assert unpack_all(pack(b"one", -1) + pack(b"") + pack(b"two" * 300_000)) == b"one" + b"two" * 300_000
-    assert unpack_all(b"") == b""
+    whole = b"one" + b"two" * 300_000
+    packed = pack(b"one", -1) + pack(b"") + pack(b"two" * 300_000)
+    assert unpack_all(packed, len(whole)) == whole
+    assert unpack_all(b"", 0) == b""
+    for octets in (0, 3, len(whole) - 1, len(whole) + 1):
+        with pytest.raises(Damaged):
+            unpack_all(packed, octets)
+    with pytest.raises(Damaged):
+        unpack_all(packed[:-1], len(whole))
 
 
 @pytest.mark.parametrize("wrong", [b"no zstd at all", pack(b"x" * 1000)[:-1]])
@@ -41,6 +48,6 @@ def test_what_is_no_frame_is_damaged(wrong: bytes) -> None:
 
 def test_no_more_than_was_said() -> None:
     with pytest.raises(Damaged):
-        unpack_all(b"no zstd at all")
+        unpack_all(b"no zstd at all", 14)
     with pytest.raises(Damaged):
         unpack(b"\x28\xb5\x2f\xfd\x00\x48" + pack(b"x" * 10_000)[6:], 10)

@@ -17,7 +17,7 @@ from certmaild.mailbox.content import open_cards
 from certmaild.mailbox.engine_memory import MemoryEngine
 from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_text import MESSAGE_TEXT_OCTETS, Kind, stale_range
+from certmaild.mailbox.layout_text import MESSAGE_TEXT_OCTETS, Kind, mark_range
 from certmaild.mailbox.search import (
     And,
     BodyHas,
@@ -390,7 +390,7 @@ def test_a_crash_between_expunge_and_cleaning_is_made_good_at_the_next_session(h
     house.mailbox._keeper.clean = lambda: None  # type: ignore[method-assign]
     expunge(house, 8)
     house.mailbox._keeper.clean = clean  # type: ignore[method-assign]
-    low, high = stale_range(house.user_id)
+    low, high = mark_range(house.user_id)
     assert [low <= key < high for key in text_rows(house)].count(True) == 1
     assert 8 in named(house) and found(house, BodyHas("marked7text")) == []
     house.reopen()
@@ -420,7 +420,7 @@ def test_two_processes_at_once(house: House) -> None:
     # A cleaning that another overtakes is discarded as well.
     house.mailbox._keeper.clean = lambda: None  # type: ignore[method-assign]
     expunge(house, 5)
-    one, two = (run(read(lambda txn: text_frames.without_gone(txn, shelf, box))) for _ in "12")
+    one, two = (run(read(lambda txn: text_frames.without_gone(txn, shelf))) for _ in "12")
     assert run(write(lambda txn: one.write(txn, shelf))) is True
     assert run(write(lambda txn: two.write(txn, shelf))) is False
     assert 5 not in named(house)
