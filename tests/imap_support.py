@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from line_support import Door, Line
 from support import WorkingClock, memory_engine, run
 
 from certmaild.keystore.server_secrets import ServerSecrets
@@ -17,9 +18,8 @@ from certmaild.mailbox.layout_accounts import Account, Role, SentCopies, State, 
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.values import Flags, NewMessage
-from certmaild.protocols.imap.server import ImapFactory, ImapServer
+from certmaild.protocols.imap.server import ImapFactory
 from certmaild.protocols.interfaces import (
-    Evictable,
     Login,
     LogInRefused,
     LogInUnavailable,
@@ -69,88 +69,6 @@ class Gate:
 
     async def open_mailbox(self, login: Login) -> OpenMailbox:
         return self.pool.open(login.user_id, login.address, login.keys)
-
-
-@dataclass
-class Door:
-    """A doorkeeper that lets all in, or none."""
-
-    open: bool = True
-    inside: int = 0
-    logged_in: int = 0
-
-    def admit(self, peer: str, port: int, give_way: Evictable) -> "Door | None":
-        self.inside += self.open
-        return self if self.open else None
-
-    def authenticated(self) -> None:
-        self.logged_in += 1
-
-    def leave(self) -> None:
-        self.inside -= 1
-
-
-class Peer:
-    host, port = "192.0.2.1", 1993
-
-
-class Line:
-    """A transport that keeps what is written, and closes at once."""
-
-    def __init__(self, server: ImapServer) -> None:
-        self.server = server
-        self.written = bytearray()
-        self.closed = self.aborted = self.reading_paused = False
-        self.producer: Any = None
-        server.makeConnection(self)
-
-    def getPeer(self) -> Peer:
-        return Peer()
-
-    getHost = getPeer
-
-    def write(self, data: bytes) -> None:
-        assert not self.closed
-        self.written += data
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def pauseProducing(self) -> None:
-        self.reading_paused = True
-
-    def resumeProducing(self) -> None:
-        self.reading_paused = False
-
-    def loseConnection(self) -> None:
-        assert self.producer is None
-        self.hang_up()
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        self.hang_up()
-
-    def hang_up(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self.server.connectionLost()
-
-    # For tests
-
-    def send(self, data: bytes) -> bytes:
-        """Send octets; what came back."""
-        if not self.closed:
-            self.server.dataReceived(data)
-        return self.take()
-
-    def take(self) -> bytes:
-        """What was written since the last time."""
-        taken = bytes(self.written)
-        self.written.clear()
-        return taken
 
 
 class House:
