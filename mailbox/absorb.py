@@ -135,8 +135,9 @@ def write_batch(txn: WriteTxn, reach: Reach, batch: Batch, now: int) -> bool:
     by_folder: defaultdict[BoxId, list[PreparedMessage]] = defaultdict(list)
     for special_use, message in batch.messages:
         by_folder[target_of(table, special_use)].append(message)
+    sent = next((row.box_id for row in table.folders if row.special_use == SpecialUse.SENT), None)
     for box_id, messages in by_folder.items():
-        if batch.sent_ids:
+        if box_id == sent:
             messages = _without_client_copies(txn, reach, box_id, messages, batch.sent_ids, now)
             if not messages:
                 continue

@@ -147,6 +147,18 @@ def test_a_copy_that_the_user_made_is_his_own(house: House) -> None:
     assert [entry.flags & SERVER_COPY for entry in house.entries("Archive")] == [0]
 
 
+def test_without_a_sent_folder_what_came_in_is_no_copy_of_what_went_out(house: House) -> None:
+    run(house.mailbox.delete_folder("Sent"))
+    house.deliver(letter("1"))
+    sent_by_server(house, letter("1"))
+    assert len(house.entries()) == 2
+    run(house.mailbox.create_folder("Sent", SpecialUse.SENT))
+    house.deliver(letter("2"))
+    sent_by_server(house, letter("2"))
+    assert in_sent(house) == [(1, True)]
+    assert is_tidy(house)
+
+
 def test_a_clients_copy_that_is_about_to_go_counts_for_nothing(house: House) -> None:
     house.append(letter("1"), box="Sent", flags=Flags(SystemFlag.DELETED))
     sent_by_server(house, letter("1"))
