@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from certmaild.keystore.errors import SealBroken
 from certmaild.keystore.primitives import open_frame, seal_frame
+from certmaild.mailbox.collect import discard
 from certmaild.mailbox.errors import Damaged, MessageGone, StoreUnavailable
 from certmaild.mailbox.identifiers import BlobId
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
@@ -23,7 +24,6 @@ from certmaild.mailbox.layout import (
     WHOLE_OCTETS,
     Codec,
     Table,
-    dead_key,
     encode_stage,
     first_frame_octets,
     frame_context,
@@ -103,7 +103,7 @@ class StoredBlob:
 
     def forget(self, engine: Engine) -> Awaitable[None] | None:
         """Remove what was staged, when the message is not filed after all."""
-        return engine.write(lambda txn: _abandon(txn, self.blob_id)) if self.staged else None
+        return Deferred.fromCoroutine(discard(engine, self.blob_id)) if self.staged else None
 
 
 class BlobWriter:
@@ -195,7 +195,7 @@ class BlobWriter:
         )
 
     def abort(self) -> Awaitable[None] | None:
-        """Forget it all; what was staged is given to the collector. May be called at any time."""
+        """Forget it all; what was staged is removed. May be called at any time."""
         self._ended = True
         self._rows, self._waiting = [], bytearray()
         for under_way in (self._sealing, self._flushing):
@@ -203,7 +203,7 @@ class BlobWriter:
                 under_way.addErrback(lambda failure: None)
         if not self._staged:
             return None
-        return self._engine.write(lambda txn: _abandon(txn, self.blob_id))
+        return Deferred.fromCoroutine(discard(self._engine, self.blob_id))
 
     # Frames.
 
@@ -300,12 +300,6 @@ class BlobWriter:
 
 async def _awaited(written: Awaitable[None]) -> None:
     await written
-
-
-def _abandon(txn: WriteTxn, blob_id: BlobId) -> None:
-    """Hand a staged upload to the collector, dead since ever."""
-    if txn.delete(Table.STAGE, blob_id):
-        txn.put(Table.DEAD, dead_key(0, blob_id), b"")
 
 
 def _cut_up(octets: memoryview, size: int) -> Iterator[memoryview]:

@@ -77,12 +77,38 @@ class Collector:
 
         def work(txn: WriteTxn) -> None:
             for blob_id in gone:
-                if txn.delete(Table.STAGE, blob_id):
-                    txn.put(Table.DEAD, dead_key(0, blob_id), b"")
+                _abandon(txn, blob_id)
 
         if gone:
             await self._engine.write(work)
         return len(gone)
+
+
+async def discard(engine: Engine, blob_id: BlobId) -> None:
+    """Remove an upload that will not be finished, at once: else whoever drops many fills the disk till the next round.
+
+    What a crash leaves of it the next `Collector.collect` finds.
+    """
+    await engine.write(lambda txn: _abandon(txn, blob_id))
+    while not await engine.write(lambda txn: _remove_discarded(txn, blob_id)):
+        pass
+
+
+def _abandon(txn: WriteTxn, blob_id: BlobId) -> None:
+    """From now on it is a dead blob that never lived."""
+    if txn.delete(Table.STAGE, blob_id):
+        txn.put(Table.DEAD, dead_key(0, blob_id), b"")
+
+
+def _remove_discarded(txn: WriteTxn, blob_id: BlobId) -> bool:
+    """Remove a slice of its frames; whether all are gone."""
+    key = dead_key(0, blob_id)
+    if txn.get(Table.DEAD, key) is None:
+        return True
+    _, done = _remove_frames(txn, blob_id, SLICE_FRAMES)
+    if done:
+        txn.delete(Table.DEAD, key)
+    return done
 
 
 def _abandoned(txn: ReadTxn) -> list[BlobId]:
