@@ -9,6 +9,7 @@ import itertools
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,14 @@ def group_root() -> Path | None:
     return None
 
 
+def sweep(root: Path) -> None:
+    """Remove the groups of benchmarks that ended without doing so, where no process is left in them."""
+    for group in root.glob("bench-*-*"):
+        if not Path("/proc", group.name.split("-")[1]).exists():
+            with suppress(OSError):
+                group.rmdir()
+
+
 class Meter:
     """Counts the processes started with `wrap`, and all that they start."""
 
@@ -38,6 +47,7 @@ class Meter:
         self.folder = folder
         root = group_root()
         if folder is None and root is not None:
+            sweep(root)
             self.folder = root / f"bench-{os.getpid()}-{next(numbers)}"
             self.folder.mkdir()
 

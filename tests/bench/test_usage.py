@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import usage
-from usage import TICKS_PER_S, Meter, parse_cpu_s, process_tree, read_parents
+from usage import TICKS_PER_S, Meter, parse_cpu_s, process_tree, read_parents, sweep
 
 BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 BURN_IN_A_CHILD = (
@@ -24,6 +25,19 @@ def test_the_tree_holds_roots_and_all_that_descend_from_them() -> None:
     assert sorted(process_tree([10, 20], parents)) == [10, 11, 12, 20, 21]
     assert process_tree([99], parents) == []
     assert read_parents()[os.getpid()] == os.getppid()
+
+
+def test_groups_of_the_dead_are_swept_those_of_the_living_and_the_used_stay(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    swept, used, living = (
+        tmp_path / name for name in (f"bench-{dead.pid}-1", f"bench-{dead.pid}-2", f"bench-{os.getpid()}-1")
+    )
+    for folder in (swept, used, living):
+        folder.mkdir()
+    (used / "process").touch()  # what keeps a folder here keeps a group as a process
+    sweep(tmp_path)
+    assert [folder.exists() for folder in (swept, used, living)] == [False, True, True]
 
 
 def count_child(meter: Meter) -> float:
