@@ -1,14 +1,16 @@
-"""What one large message costs, and how others fare meanwhile: `bench/large.py [--mib N]`.
+"""What one large message costs, and how others fare meanwhile: `bench/large.py [--mib N] [--alone]`.
 
 N MiB (256) of random octets, in base64 a third more, go in by BDAT, DATA and APPEND and come out whole, in pieces of
 1 MiB of `BODY[]` and of `BODY[2]`, decoded by BINARY, and by POP3 RETR; each way out is compared by SHA-256. Beside it
-another client reads, and mail is delivered. Last the messages are removed by DELE and QUIT, EXPUNGE and DELETE.
+another client reads, and mail is delivered, unless ``--alone``: what they cost is in the server's CPU. Last the
+messages are removed by DELE and QUIT, EXPUNGE and DELETE.
 """
 
 import base64
 import hashlib
 import random
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -76,12 +78,12 @@ class Trial:
 
     def measure(self, name: str, octets: int, work: Callable[[], None]) -> dict[str, float | int]:
         """Print what moving so many octets cost, and how the others fared meanwhile."""
-        assert self.others is not None
-        self.others.lap()
+        if self.others is not None:
+            self.others.lap()
         cpu, own, begun = self.daemon.cpu_s(), time.process_time(), time.perf_counter()
         work()
         wall, cpu, own = time.perf_counter() - begun, self.daemon.cpu_s() - cpu, time.process_time() - own
-        lap = self.others.lap()
+        lap = {} if self.others is None else self.others.lap()
         rate: dict[str, float] = {}
         if octets:
             rate = {"mb_per_s": octets / wall / 1e6, "server_cpu_s_per_gb": cpu / octets * 1e9}
@@ -220,10 +222,10 @@ class Trial:
             raise SystemExit(f"{total - skip} octets came out, not the {size} that went in")
 
 
-def run(daemon: Daemon, octets: int) -> list[dict[str, float | int]]:
+def run(daemon: Daemon, octets: int, *, alone: bool = False) -> list[dict[str, float | int]]:
     """Every way in, every way out, every way to remove it; how the others fared in each."""
     account, message = daemon.add_user("ann", quota="64GiB"), LargeMessage(octets)
-    others = Bystanders(daemon, daemon.add_user("other"))
+    others = None if alone else Bystanders(daemon, daemon.add_user("other"))
     trial = Trial(daemon, account, message, others)
     laps = []
     try:
@@ -244,7 +246,8 @@ def run(daemon: Daemon, octets: int) -> list[dict[str, float | int]]:
         laps += remove(trial)
         print_figure("size", peak_rss_kib=daemon.peak_kib(), anonymous_kib=daemon.anonymous_kib())
     finally:
-        others.stop()
+        if others is not None:
+            others.stop()
     return laps
 
 
@@ -279,7 +282,7 @@ def remove(trial: Trial) -> list[dict[str, float | int]]:
 def main() -> None:
     """Run it once in a fresh folder."""
     with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder), tables=LIMITS) as daemon:
-        run(daemon, wish("mib", 256) * MIB)
+        run(daemon, wish("mib", 256) * MIB, alone="--alone" in sys.argv)
 
 
 if __name__ == "__main__":
