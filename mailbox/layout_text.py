@@ -85,12 +85,12 @@ def text_context(user_id: bytes, box_id: bytes, kind: Kind, first_uid: int, gene
 
 _FIXED = Struct(">BI32s")
 _VERSION = 1
-_ROW = 5 * 4
+_ROW = 4 * 4
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Directory:
-    """What one frame holds: its key, and by message where the texts end, in clear and packed.
+    """What one frame holds: its key, and by message where the texts end.
 
     A message whose texts are both empty is only named: it has too much text, and is read itself.
     """
@@ -104,20 +104,13 @@ class Directory:
     header_ends: "array[int]"
     """Octets of header text up to and with this message's."""
     body_ends: "array[int]"
-    packed_header_ends: "array[int]"
-    """The same of what is stored: one zstd frame a message, none for an empty text."""
-    packed_body_ends: "array[int]"
+    packed_ends: "array[int]"
+    """The same of the bodies as they are stored: one zstd frame a message, none for an empty text."""
 
 
 def encode_directory(directory: Directory) -> bytes:
     """Plaintext of a directory."""
-    columns = (
-        directory.uids,
-        directory.header_ends,
-        directory.body_ends,
-        directory.packed_header_ends,
-        directory.packed_body_ends,
-    )
+    columns = (directory.uids, directory.header_ends, directory.body_ends, directory.packed_ends)
     fixed = _FIXED.pack(_VERSION, directory.generation, directory.text_key)
     return fixed + b"".join([encode_numbers(column) for column in columns])
 

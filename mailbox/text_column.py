@@ -30,6 +30,8 @@ from certmaild.mailbox.packing import unpack_all
 from certmaild.mailbox.pages import Shelf
 from certmaild.mailbox.search_text import MessageText
 
+CODECS = {Kind.HEADERS: Codec.RAW, Kind.BODIES: Codec.ZSTD}
+"""Headers are short: unpacking them one by one would cost more than reading them as they are."""
 _KEPT_OCTETS = 4 << 20
 """Opened texts kept for the next key of a program."""
 
@@ -69,7 +71,7 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _rows_with(text: bytearray, ends: Sequence[int], needle: bytes) -> set[int]:
+def _rows_with(text: bytes | bytearray, ends: Sequence[int], needle: bytes) -> set[int]:
     """Which messages' texts hold the needle: one scan of them all, that goes on behind a message once it is found."""
     rows: set[int] = set()
     at = text.find(needle)
@@ -118,17 +120,17 @@ class TextFrame:
         self.directory = decode_directory(plain)
         self.held = self._held()
         """UIDs whose text is here; the others are only named."""
-        self.texts: dict[Kind, bytearray] = {}
+        self.texts: dict[Kind, bytes | bytearray] = {}
 
     def _held(self) -> frozenset[int]:
         directory = self.directory
         uids = directory.uids
         named = []
-        header_begin = body_begin = 0
-        for row, ends in enumerate(zip(directory.packed_header_ends, directory.packed_body_ends, strict=True)):
-            if ends == (header_begin, body_begin):
-                named.append(uids[row])
-            header_begin, body_begin = ends
+        before = (0, 0)
+        for uid, ends in zip(uids, zip(directory.header_ends, directory.packed_ends, strict=True), strict=True):
+            if ends == before:
+                named.append(uid)
+            before = ends
         return frozenset(uids).difference(named) if named else frozenset(uids)
 
     def uids_of(self, rows: set[int]) -> set[int]:
@@ -136,22 +138,19 @@ class TextFrame:
         uids = self.directory.uids
         return {uids[row] for row in rows}
 
-    def text(self, kind: Kind) -> bytearray:
+    def text(self, kind: Kind) -> bytes | bytearray:
         """The texts of all its messages, end to end. Raises `Damaged`."""
         text = self.texts.get(kind)
         if text is None:
-            text = self.texts[kind] = self._unpacked(kind)
+            stored = self.stored(kind)
+            text = bytes(stored) if kind is Kind.HEADERS else unpack_all(stored, self.directory.body_ends[-1])
+            self.texts[kind] = text
         return text
 
-    def _unpacked(self, kind: Kind) -> bytearray:
-        directory = self.directory
-        octets = (directory.header_ends if kind is Kind.HEADERS else directory.body_ends)[-1]
-        return unpack_all(self.packed(kind), octets)
-
-    def packed(self, kind: Kind) -> memoryview:
-        """What is stored of them: one zstd frame a message, end to end. Raises `Damaged`."""
+    def stored(self, kind: Kind) -> memoryview:
+        """The same as it is stored: of bodies one zstd frame a message, end to end. Raises `Damaged`."""
         directory, user_id = self.directory, self._shelf.user_id
-        octets = (directory.packed_header_ends if kind is Kind.HEADERS else directory.packed_body_ends)[-1]
+        octets = (directory.header_ends if kind is Kind.HEADERS else directory.packed_ends)[-1]
         if not octets:
             return memoryview(b"")
         value = self._txn.get(Table.TEXT, column_key(user_id, self._box_id, kind, self.first_uid))
@@ -162,7 +161,7 @@ class TextFrame:
             codec, payload = unpack_frame(open_frame(directory.text_key, context, value))
         except SealBroken as broken:
             raise Damaged("text frame") from broken
-        if codec is not Codec.ZSTD or len(payload) != octets:
+        if codec is not CODECS[kind] or len(payload) != octets:
             raise Damaged("text frame")
         return payload
 

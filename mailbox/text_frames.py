@@ -14,7 +14,7 @@ from certmaild.mailbox.content import open_cards
 from certmaild.mailbox.errors import MessageGone
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
-from certmaild.mailbox.layout import Codec, Table, pack_frame
+from certmaild.mailbox.layout import Table, pack_frame
 from certmaild.mailbox.layout_messages import Record, decode_numbers
 from certmaild.mailbox.layout_text import (
     COLON,
@@ -36,7 +36,7 @@ from certmaild.mailbox.layout_text import (
 from certmaild.mailbox.packing import pack
 from certmaild.mailbox.pages import Shelf, chosen, find_head, pages_with
 from certmaild.mailbox.search_text import MessageText, read_facts_frame
-from certmaild.mailbox.text_column import Column, TextFrame, encoded
+from certmaild.mailbox.text_column import CODECS, Column, TextFrame, encoded
 from certmaild.mailbox.text_marks import Mark, first_marks
 from certmaild.mailbox.uidsets import overlaps, ranges_of
 from certmaild.mailbox.values import Entry
@@ -52,13 +52,17 @@ COMPACT_FRAMES = 16
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Piece:
-    """One message's texts, packed; all empty for one that is only named."""
+    """One message's texts, the body packed; both empty for one that is only named."""
 
     uid: int
-    header_octets: int
-    body_octets: int
     header: bytes
+    body_octets: int
     body: bytes
+
+    @property
+    def octets(self) -> int:
+        """Its text."""
+        return len(self.header) + self.body_octets
 
 
 def piece_of(txn: ReadTxn, shelf: Shelf, entry: Entry) -> Piece | None:
@@ -72,31 +76,21 @@ def piece_of(txn: ReadTxn, shelf: Shelf, entry: Entry) -> Piece | None:
         texts = message.body(MESSAGE_TEXT_OCTETS)
         body = b"".join([encoded(text) + END for text in texts or ()])
         if texts is None or len(header) + len(body) > MESSAGE_TEXT_OCTETS:
-            return Piece(entry.uid, 0, 0, b"", b"")
-        return Piece(entry.uid, len(header), len(body), _packed(header), _packed(body))
+            return Piece(entry.uid, b"", 0, b"")
+        return Piece(entry.uid, header, len(body), pack(body, _LEVEL) if body else b"")
     return None
-
-
-def _packed(text: bytes) -> bytes:
-    return pack(text, _LEVEL) if text else b""
 
 
 def pieces_in(frame: TextFrame) -> list[Piece]:
     """What a frame was made of."""
     directory = frame.directory
-    headers, bodies = frame.packed(Kind.HEADERS), frame.packed(Kind.BODIES)
+    headers, bodies = frame.stored(Kind.HEADERS), frame.stored(Kind.BODIES)
     pieces = []
-    before = (0, 0, 0, 0)
-    rows = zip(
-        directory.header_ends,
-        directory.body_ends,
-        directory.packed_header_ends,
-        directory.packed_body_ends,
-        strict=True,
-    )
+    before = (0, 0, 0)
+    rows = zip(directory.header_ends, directory.body_ends, directory.packed_ends, strict=True)
     for uid, ends in zip(directory.uids, rows, strict=True):
-        header, body = bytes(headers[before[2] : ends[2]]), bytes(bodies[before[3] : ends[3]])
-        pieces.append(Piece(uid, ends[0] - before[0], ends[1] - before[1], header, body))
+        header, body = bytes(headers[before[0] : ends[0]]), bytes(bodies[before[2] : ends[2]])
+        pieces.append(Piece(uid, header, ends[1] - before[1], body))
         before = ends
     return pieces
 
@@ -113,20 +107,19 @@ def frame_rows(shelf: Shelf, box_id: bytes, first_uid: int, generation: int, pie
         generation,
         text_key,
         decode_numbers("I", b"".join([piece.uid.to_bytes(4, "big") for piece in pieces])),
-        ends_of([piece.header_octets for piece in pieces]),
-        ends_of([piece.body_octets for piece in pieces]),
         ends_of([len(piece.header) for piece in pieces]),
+        ends_of([piece.body_octets for piece in pieces]),
         ends_of([len(piece.body) for piece in pieces]),
     )
     sealed = shelf.keys.seal_names(Record.TEXT, directory_place(box_id, first_uid), encode_directory(directory))
     rows = [(column_key(user_id, box_id, Kind.DIRECTORY, first_uid), sealed)]
-    for kind, packed in (
+    for kind, texts in (
         (Kind.HEADERS, b"".join([piece.header for piece in pieces])),
         (Kind.BODIES, b"".join([piece.body for piece in pieces])),
     ):
-        if packed:
+        if texts:
             context = text_context(user_id, box_id, kind, first_uid, generation)
-            value = seal_frame(text_key, context, pack_frame(Codec.ZSTD, packed, padding=True))
+            value = seal_frame(text_key, context, pack_frame(CODECS[kind], texts, padding=True))
             rows.append((column_key(user_id, box_id, kind, first_uid), value))
     return rows
 
@@ -140,7 +133,7 @@ def _cut(pieces: Iterable[Piece]) -> list[list[Piece]]:
             frames.append([])
             room, messages = FRAME_TEXT_OCTETS, 0
         frames[-1].append(piece)
-        room -= piece.header_octets + piece.body_octets
+        room -= piece.octets
         messages += 1
     return frames
 
@@ -205,7 +198,7 @@ def build(txn: ReadTxn, shelf: Shelf, box_id: BoxId, through: int) -> Remade | N
         if piece is not None:
             pieces.append(piece)
             # A message that has too much text took long to read.
-            octets += piece.header_octets + piece.body_octets or MESSAGE_TEXT_OCTETS
+            octets += piece.octets or MESSAGE_TEXT_OCTETS
     if not pieces:
         return None
     added = ranges_of([piece.uid for piece in pieces])
