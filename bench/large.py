@@ -148,6 +148,34 @@ class Trial:
         """`BODY.PEEK[]<o.1048576>`, one after the other."""
         self._check(self._pieces(imap, b"BODY.PEEK[]"), self.message.size, self.message.digest)
 
+    def delivered_size(self, imap: Imap) -> int:
+        """RFC822.SIZE of the message, its trace fields included."""
+        answer = b"".join(imap.ask(b"FETCH 1 RFC822.SIZE"))
+        return int(answer.rsplit(b"RFC822.SIZE ", 1)[1].split(b")")[0])
+
+    def fetch_sample(self, imap: Imap, starts: range) -> list[str]:
+        """The SHA-256 of the pieces of 1 MiB that begin at ``starts``."""
+        found = []
+        for at in starts:
+            digest = hashlib.sha256()
+            for piece in self._literal(imap, b"FETCH 1 BODY.PEEK[]<%d.%d>" % (at, MIB)):
+                digest.update(piece)
+            found.append(digest.hexdigest())
+        return found
+
+    def require_sample(self, starts: range, size: int, found: list[str]) -> None:
+        """What `fetch_sample` found is what was sent; ``starts`` lie two pieces apart at least."""
+        expected = [hashlib.sha256() for _ in starts]
+        position = size - self.message.size  # trace fields come first
+        for piece in self.message:
+            for number in {(at - starts.start) // starts.step for at in (position, position + len(piece) - 1)}:
+                if 0 <= number < len(starts):
+                    begin = max(0, starts[number] - position)
+                    expected[number].update(piece[begin : max(0, starts[number] + MIB - position)])
+            position += len(piece)
+        if found != [digest.hexdigest() for digest in expected]:
+            raise SystemExit("a piece that came out is not what went in")
+
     def fetch_part_pieces(self, imap: Imap) -> None:
         """`BODY.PEEK[2]<o.1048576>`."""
         message = self.message

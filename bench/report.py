@@ -70,7 +70,7 @@ ROWS = (
     Row("... again", "uid-flags-again", "wall_ms", "ms"),
     Row("1 GiB in to the mailbox", "large-in", "mb_per_s", "MB/s", 200, more_is_better=True),
     Row("... out whole", "large-out", "mb_per_s", "MB/s", 385, more_is_better=True),
-    Row("... out in pieces of 1 MiB", "large-pieces", "mb_per_s", "MB/s", 200, more_is_better=True),
+    Row("... out in pieces of 1 MiB (every eighth)", "large-pieces", "mb_per_s", "MB/s", 200, more_is_better=True),
     Row("... out by POP3", "large-pop3", "mb_per_s", "MB/s", 350, more_is_better=True),
     Row("an idle client of 500, RssAnon", "idle-memory", "anonymous_kib_each", "KiB", 90),
     Row("... Pss", "idle-memory", "proportional_kib_each", "KiB"),

@@ -29,6 +29,8 @@ READ_OCTETS = 21_700
 """Of a message in the mailbox that is listed, read and searched: 10,000 have 217 MB."""
 HUGE_OCTETS = 700
 """Of a message in the folder of 100,000."""
+SAMPLED = 8
+"""One piece in so many of a large message is fetched: a peer reads from the beginning for each, minutes for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def huge(server: Server, counts: Counts, turn: int) -> Figures:
 
 
 def one_large(server: Server, counts: Counts, turn: int) -> Figures:
-    """One message of a gibibyte; in pieces in the first round only, since there a peer takes minutes."""
+    """One message of a gibibyte: in, out whole, by POP3, and in pieces."""
     message = large.LargeMessage(counts.large_mib * large.MIB * 57 // 78)  # base64, and CRLF every 76
     trial = large.Trial(server, new_account(server, "large", turn), message, None)
     watcher = None if server.readable_at_250 else log_in(server, trial.account)
@@ -145,13 +147,16 @@ def one_large(server: Server, counts: Counts, turn: int) -> Figures:
         watcher.close()
     yield "large-in", lap.each(1, message.size)
     imap = trial.imap()
-    ways = [("large-out", lambda: trial.fetch_whole(imap)), ("large-pop3", trial.retrieve)]
-    if turn == 0:
-        ways.append(("large-pieces", lambda: trial.fetch_pieces(imap)))
-    for name, way in ways:
+    for name, way in (("large-out", lambda: trial.fetch_whole(imap)), ("large-pop3", trial.retrieve)):
         with Lap(server) as lap:
             way()
         yield name, lap.each(1, message.size)
+    size = trial.delivered_size(imap)
+    starts = range(large.MIB, size - large.MIB, SAMPLED * large.MIB)
+    with Lap(server) as lap:
+        found = trial.fetch_sample(imap, starts)
+    trial.require_sample(starts, size, found)
+    yield "large-pieces", lap.each(len(starts), len(starts) * large.MIB)
     imap.command(b"STORE 1 +FLAGS.SILENT (\\Deleted)")
     imap.command(b"EXPUNGE")
     imap.close()
