@@ -8,10 +8,11 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from server import LISTENERS, STOP_TIME_S, Account, Server, free_ports
+from server import LISTENERS, START_TIME_S, STOP_TIME_S, Account, Server, free_ports
 from usage import Meter
 
 BIN = Path(sys.executable).parent
@@ -108,9 +109,10 @@ class Daemon(Server):
         return made
 
     def start(self) -> "Daemon":
-        """Start `twistd` and wait until every listener answers."""
+        """Start `twistd` and wait until it says that it serves; its ports are bound before that."""
         self.meter = Meter()
         with self.log.open("ab") as log:
+            begun = log.tell()
             self.process = subprocess.Popen(
                 self.meter.wrap([str(BIN / "twistd"), "-n", "--pidfile=", "certmaild", "--config", str(self.config)]),
                 stdout=log,
@@ -119,7 +121,12 @@ class Daemon(Server):
                 start_new_session=True,
             )
         self.meter.roots = [self.process.pid]
-        self._await_listeners(self._check_alive)
+        deadline = time.monotonic() + START_TIME_S
+        while b"certmaild serves" not in self.log.read_bytes()[begun:]:
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"twistd does not serve: {self.log.read_text()[-4000:]}")
+            time.sleep(0.01)
         return self
 
     def _check_alive(self) -> None:
@@ -138,9 +145,16 @@ class Daemon(Server):
     def _end(self, number: signal.Signals) -> int:
         if self.process is None:
             return 0
+        workers = _children(self.process.pid)
         self.process.send_signal(number)
         status = self.process.wait(STOP_TIME_S)
         self.process = None
+        # Workers outlive a supervisor that was killed by a moment, and listen on its ports.
+        deadline = time.monotonic() + STOP_TIME_S
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"workers {workers} go on without their supervisor")
+            time.sleep(0.01)
         if self.meter is not None:
             self.meter.close()
         return status
@@ -157,3 +171,8 @@ class Daemon(Server):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

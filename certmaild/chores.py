@@ -45,7 +45,7 @@ class Chores:
         await remove_orphans(self._engine, self._secrets, lambda: int(self._reactor.seconds()))
 
     def take_over(self, new: Config) -> None:
-        """Go by another configuration, and make its certificate fit before it is read."""
+        """Go by another configuration, and renew our own certificate if it lacks the name now."""
         self.config = new
         self.renew_certificate()
 

@@ -262,9 +262,9 @@ class House:
 
     def take_over(self, new: Config) -> None:
         """Certificates and settings, for whoever comes from now on; no session ends. Raises `CertificateUnfit`."""
+        self.edge.load(new.tls.default, new.tls.names, minimum=new.tls.minimum)
         if self.chores is not None:
             self.chores.take_over(new)
-        self.edge.load(new.tls.default, new.tls.names, minimum=new.tls.minimum)
         self.config = new
         self.engine.floor_octets = new.free_disk
         self.doorkeeper.limits = self.delivery.unfinished.limits = new.limits

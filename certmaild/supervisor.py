@@ -126,8 +126,8 @@ class Supervisor:
 
     def take_over(self, new: Config) -> None:
         """Certificates and settings, in every worker, without dropping a session. Raises `CertificateUnfit`."""
-        self.chores.take_over(new)
         _check_certificates(new)
+        self.chores.take_over(new)
         self.config = new
         self.engine.floor_octets = new.free_disk
         self._tell_all(do="take over", config=config_message(new))

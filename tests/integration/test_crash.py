@@ -37,15 +37,16 @@ def kill_rounds(daemon: Daemon, account: Account, rounds: int) -> dict[str, int]
     }
 
 
-def run_rounds(folder: Path, rounds: int) -> None:
-    with Daemon(folder) as daemon:
+def run_rounds(folder: Path, rounds: int, workers: int = 0) -> None:
+    with Daemon(folder, workers=workers) as daemon:
         account = daemon.add_user("ann")
         print(kill_rounds(daemon, account, rounds))
         assert '"damaged"' not in daemon.command("status", "--json")
 
 
-def test_five_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    run_rounds(tmp_path, 5)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_five_kills_lose_and_double_nothing(tmp_path: Path, workers: int) -> None:
+    run_rounds(tmp_path, 5, workers)
 
 
 @pytest.mark.long
