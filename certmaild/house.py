@@ -148,19 +148,20 @@ class House:
             tally=self.tally,
             make_room_elsewhere=self._make_room_elsewhere,
         )
-        mailboxes = MailboxPool(
+        self.mailboxes = MailboxPool(
             self.engine,
             self.secrets,
             self.engine.hub,
             clock.seconds,
             leases=self.volatile,
             call_later=clock.callLater,
+            padding=config.padding,
         )
         alone, share = self.post.is_alone, self._share
         self.gatekeeper = InProcessGatekeeper(
             self.engine,
             self.secrets,
-            mailboxes,
+            self.mailboxes,
             clock,
             KdfPool(self.slow_threads, places=share(PLACES), places_per_network=share(PLACES_PER_NETWORK)),
             KdfPool(
@@ -271,6 +272,7 @@ class House:
         self.gatekeeper.take_over(new.limits, new.domains, self._rounds_for(new), caching=new.passwords.login_cache)
         self.delivery.settings = _delivery_settings(new)
         self.delivery.router = self._router(new)
+        self.mailboxes.padding = new.padding
         for factory in self.factories:
             if isinstance(factory, SmtpFactory):
                 factory.terrain = _terrain(factory.terrain.listener, new)

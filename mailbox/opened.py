@@ -312,7 +312,8 @@ class OpenMailbox:
 
     def new_message_writer(self, scanner: Scanner | None = None) -> MessageWriter:
         """Where an APPEND literal is streamed: blob and scan together, by a scanner with limits of its own if given."""
-        return MessageWriter(self._reach.engine, self._reach.seconds, scanner or Scanner())
+        reach = self._reach
+        return MessageWriter(reach.engine, reach.seconds, scanner or Scanner(), padding=reach.padding)
 
     # Changes
 

@@ -48,6 +48,7 @@ class MailboxPool:
         leases: Leases | None = None,
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
         cache_octets: int = 64 << 20,
+        padding: bool = True,
     ) -> None:
         self._engine = engine
         self._secrets = secrets
@@ -56,6 +57,8 @@ class MailboxPool:
         self._leases = leases
         self._call_later = call_later
         self._cache = PageCache(cache_octets)
+        self.padding = padding
+        """Whether APPEND pads what it writes; a change holds for mailboxes opened from now on."""
         self._frames = FrameStreams()
         self._places: dict[UserId, _Place] = {}
 
@@ -79,7 +82,7 @@ class MailboxPool:
 
     def _place(self, user_id: UserId, address: str, keys: KeyRing) -> _Place:
         keys.__enter__()
-        reach = Reach(self._engine, self._secrets, Shelf(user_id, keys, self._cache), self._seconds)
+        reach = Reach(self._engine, self._secrets, Shelf(user_id, keys, self._cache), self._seconds, self.padding)
         absorber = Absorber(reach, self._leases, self._call_later)
         keeper = TextKeeper(reach, self._leases)
         mailbox = OpenMailbox(

@@ -21,6 +21,8 @@ class Reach:
     shelf: Shelf
     seconds: Callable[[], float]
     """Seconds since 1970, such as ``reactor.seconds``."""
+    padding: bool = True
+    """Whether messages that are written here get Padme padding (`certmaild.mailbox.layout.pack_frame`)."""
     recent_claims: dict[BoxId, int] = field(default_factory=dict)
     """UIDs below this were told to a session of this process as ``\\Recent``."""
 

@@ -203,6 +203,26 @@ def test_the_lease_of_a_killed_process_is_taken_over_when_it_runs_out(house: Hou
     leases.close()
 
 
+def test_the_lease_of_a_killed_process_is_free_as_soon_as_it_is_given_back(house: House, tmp_path: Path) -> None:
+    """What the supervisor does for a dead worker, and the ``look`` it then sends to the others."""
+    asleep(house)
+    clock = Clock()
+    leases = VolatileStore(tmp_path / "volatile", clock.seconds)
+    words = [sys.executable, "-P", "-c", HOLDER.format(root=str(ROOT)), str(tmp_path / "volatile")]
+    subprocess.run([*words, (b"absorb" + house.user_id).hex()], cwd=ROOT / "tests", check=False)
+    pool = MailboxPool(
+        house.engine, house.secrets, house.engine.hub, clock.seconds, leases=leases, call_later=clock.callLater
+    )
+    opened = pool.open(house.user_id, "joe@example.com", house.keys)
+    house.deliver(mail())
+    assert len(house.rows([Table.IN])) == 1
+    leases.give_back_all(1)
+    house.engine.hub.deliver_everything()
+    assert not house.rows([Table.IN])
+    opened.close()
+    leases.close()
+
+
 def test_nobody_asks_again_for_a_lease_once_the_other_has_absorbed(house: House) -> None:
     asleep(house)
     clock, leases = Clock(), Taken()

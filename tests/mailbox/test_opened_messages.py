@@ -1,9 +1,10 @@
 """Messages through the open mailbox: append, flags, copy, move, expunge, what sessions are told, quotas, contents."""
 
+import random
 from pathlib import Path
 
 import pytest
-from mailbox_support import ALL, NOW, House, mail, make_house
+from mailbox_support import ADDRESS, ALL, NOW, House, mail, make_house
 from support import run
 
 from certmaild.mailbox.changes import Change, ChangeKind
@@ -55,6 +56,21 @@ def test_an_appended_message_reads_back(house: House) -> None:
         (262_100, 99),
     ):
         assert run(read(content, offset, length)) == octets[offset : offset + length]
+
+
+def test_the_setting_of_padding_holds_for_what_is_appended(house: House) -> None:
+    message = mail("subject", random.Random(1).randbytes(5_000).hex())
+
+    def appended(padding: bool) -> int:
+        """Octets in the blob table that one more message takes."""
+        house.pool.padding = padding
+        house.mailbox.close()
+        house.mailbox = house.pool.open(house.user_id, ADDRESS, house.keys)
+        before = sum(map(len, house.rows([Table.BLOB]).values()))
+        house.append(message)
+        return sum(map(len, house.rows([Table.BLOB]).values())) - before
+
+    assert appended(padding=True) > appended(padding=False)
 
 
 def test_several_messages_are_appended_together_or_not_at_all(tmp_path: Path) -> None:
