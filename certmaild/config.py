@@ -192,9 +192,16 @@ class _Reader:
         )
         if config.postmaster is not None and "@" not in config.postmaster:
             self._say("postmaster", "expected an address of a member")
+        elif config.postmaster is not None and not self._is_hosted(config.postmaster, config.domains):
+            self._say("postmaster", "expected an address in one of the domains")
+        if not file.data or file.secrets == "":
+            self._say("secrets" if file.data else "data", "expected the path of a directory")
         if self._wrong:
             raise ConfigError(*self._wrong)
         return config
+
+    def _is_hosted(self, address: str, domains: tuple[str, ...]) -> bool:
+        return self._host("postmaster", address.rpartition("@")[2]) in domains
 
     def _say(self, key: str, what: str) -> None:
         self._wrong.append(f"{self._path}: the key {key}: {what}.")

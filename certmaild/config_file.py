@@ -142,6 +142,8 @@ def read_text(path: Path) -> str:
     """A file's text. Raises `ConfigError`."""
     try:
         return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; certmaild --config FILE init makes one.") from None
     except OSError as fault:
         raise ConfigError(f"{path}: cannot be read: {fault.strerror}.") from None
     except UnicodeDecodeError:

@@ -300,6 +300,7 @@ class House:
         self.slow_threads.stop()
         self.quick_threads.stop()
         await self.engine.close()
+        self.volatile.leave()
         self.volatile.close()
 
     def cut_off(self) -> None:

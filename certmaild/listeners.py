@@ -87,7 +87,10 @@ def _socket(address: str, port: int) -> socket.socket | None:
 
 def _why(address: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {address} is taken: another server, perhaps a certmaild that runs already, has it."
+        return (
+            f"Port {port} on {address} is taken: stop the server that has it, perhaps a certmaild that runs already, "
+            "or name another port under [listen] in the configuration."
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
             f"Port {port} on {address} may not be bound by this user: start as root with twistd --uid and --gid, "

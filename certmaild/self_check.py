@@ -109,6 +109,9 @@ def run_check(at: Listeners, address: str, password: str) -> Iterator[Step]:
         begun = time.perf_counter()
         try:
             work()
+        except ConnectionRefusedError:
+            yield Step(name, time.perf_counter() - begun, "nobody listens there; start the daemon, or read its log")
+            return
         except (OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.error_proto, CheckFailed) as problem:
             yield Step(name, time.perf_counter() - begun, str(problem) or type(problem).__name__)
             return

@@ -24,6 +24,7 @@ from certmaild.keystore.errors import KeystoreError
 from certmaild.keystore.primitives import self_test
 from certmaild.keystore.process import harden
 from certmaild.listeners import BoundSocket, CannotListen, bind
+from certmaild.mailbox.errors import MailboxError
 from certmaild.setup import NotSetUp, is_set_up
 from certmaild.supervisor import Supervisor, WorkersFailed
 from certmaild.worker import SWITCH_INTERVAL_S
@@ -133,9 +134,15 @@ class MailService(Service):
         kind = Supervisor if self.config.workers else House
         self._server = kind(self.config, reactor)
         await self._server.open(self._bound)
+        if self._server.engine.free_octets() <= 0:
+            log.warn(
+                "new mail is refused: the disk of {store} has less than free_disk ({octets} octets) left; make room",
+                store=self.config.store,
+                octets=self.config.free_disk,
+            )
 
     def _failed_to_start(self, failure: Any, reactor: Any) -> None:
-        if failure.check(KeystoreError, NotSetUp, WorkersFailed):
+        if failure.check(KeystoreError, MailboxError, NotSetUp, OSError, WorkersFailed):
             log.critical("cannot start: {problem}", problem=str(failure.value))
         else:
             log.failure("cannot start", failure)
@@ -165,7 +172,7 @@ class MailService(Service):
                 self._server.take_over(new)
             self.config = new
         except (ConfigError, KeystoreError) as problem:
-            log.error("not reloaded: {problem}", problem=str(problem))
+            log.error("not reloaded, all stays as it was: {problem}", problem=str(problem))
             return
         log.info("reloaded certificates and configuration")
 

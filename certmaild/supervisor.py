@@ -157,6 +157,7 @@ class Supervisor:
         if late.active():
             late.cancel()
         await self.engine.close()
+        self.volatile.leave()
         self.volatile.close()
 
     def cut_off(self) -> None:

@@ -94,7 +94,9 @@ class ServerSecrets:
             if name not in own:
                 raise SecretsMissing(f"the server secret {name}, with which the store was made, is missing")
             if not compare_digest(own[name], value):
-                raise SecretsMissing(f"the server secret {name} is not the one with which the store was made")
+                raise SecretsMissing(
+                    f"the server secret {name} is not the one with which the store was made: put that one back"
+                )
 
     def _row(self, table: str) -> tuple[Aead, bytes]:
         place = str(table).encode("ascii")
@@ -157,7 +159,7 @@ def _read(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise SecretsMissing(f"the server secret {path} is missing") from None
+        raise SecretsMissing(f"the server secret {path} is missing: put back the copy made for this store") from None
     except OSError as fault:
         raise SecretsMissing(f"the server secret {path} cannot be read: {fault.strerror}") from None
     with open(descriptor, "rb") as file:

@@ -19,7 +19,7 @@ from twisted.python.threadpool import ThreadPool
 from certmaild.mailbox.baton import Loan
 from certmaild.mailbox.changes import Change, ChangeHub
 from certmaild.mailbox.environment import MAP_OCTETS, Environment, LmdbWrites, is_full, translated_fault
-from certmaild.mailbox.errors import StoreFull, StoreUnavailable
+from certmaild.mailbox.errors import StoreFull, StoreUnavailable, StoreUnfit
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.ring import Ring
 
@@ -362,7 +362,7 @@ class LmdbEngine:
         with self._writing:
             try:
                 self._env.reopen()
-            except (lmdb.Error, OSError, StoreUnavailable):
+            except (lmdb.Error, OSError, StoreUnavailable, StoreUnfit):
                 log.failure("the store cannot be opened again")
             else:
                 self._must_reopen = False

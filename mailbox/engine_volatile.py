@@ -1,13 +1,16 @@
 """Short-lived state that processes share: leases, counts, levels and seals, in an environment without sync."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
 import lmdb
 
+from certmaild.mailbox.environment import unopened
+from certmaild.mailbox.errors import MailboxError, StoreInUse
 from certmaild.mailbox.layout import (
     U64,
     Stage,
@@ -21,6 +24,7 @@ from certmaild.mailbox.layout import (
     encode_stage,
     slot_key,
 )
+from certmaild.mailbox.processes import still_lives
 
 _MAP_OCTETS = 1 << 30
 _MAX_READERS = 1024
@@ -34,6 +38,7 @@ class VolatileStore:
     ``seconds`` must be the same clock in all of them, such as the time since 1970. ``slot`` is the number of this
     process, from 1 to ``slots`` for workers: what it counts and holds can be given back when it is dead. The process
     that starts the others calls `make_anew` first. Nothing here is needed after the daemon's end.
+    Raises `StoreFull`, `StoreUnfit`.
     """
 
     def __init__(self, directory: Path, seconds: Callable[[], float], *, slot: int = 0, slots: int = 0) -> None:
@@ -41,20 +46,42 @@ class VolatileStore:
         self._slot = slot_key(slot)
         self._slots = [slot_key(one) for one in range(slots + 1)]
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._env = lmdb.open(
-            str(directory),
-            map_size=_MAP_OCTETS,
-            max_dbs=len(VolatileTable),
-            max_readers=_MAX_READERS,
-            mode=0o600,
-            sync=False,
-        )
-        self._dbs = {table: self._env.open_db(table.encode()) for table in VolatileTable}
+        try:
+            self._env = lmdb.open(
+                str(directory),
+                map_size=_MAP_OCTETS,
+                max_dbs=len(VolatileTable),
+                max_readers=_MAX_READERS,
+                mode=0o600,
+                sync=False,
+            )
+            self._dbs = {table: self._env.open_db(table.encode()) for table in VolatileTable}
+        except lmdb.Error as fault:
+            raise unopened(directory, fault) from fault
 
     @staticmethod
     def make_anew(directory: Path) -> None:
-        """Remove what an earlier run left. No process may have it open."""
+        """Remove what an earlier run left. Raises `StoreInUse` while another daemon has it."""
+        pid = VolatileStore._daemon_in(directory)
+        if pid is not None:
+            raise StoreInUse(f"a certmaild (process {pid}) serves the store beside {directory} already: stop it first")
         shutil.rmtree(directory, ignore_errors=True)
+
+    @staticmethod
+    def _daemon_in(directory: Path) -> int | None:
+        """The living process, not this one, that made what is there."""
+        if not (directory / "data.mdb").exists():
+            return None
+        try:
+            there = VolatileStore(directory, lambda: 0.0)
+        except MailboxError:
+            # Damaged: nobody serves from it, and it is made anew.
+            return None
+        try:
+            first = there.processes().get(0)
+        finally:
+            there.close()
+        return first.pid if first is not None and first.pid != os.getpid() and still_lives(first) else None
 
     # Leases.
 
@@ -176,6 +203,12 @@ class VolatileStore:
         """Say which process has this number."""
         with self._writing(VolatileTable.PROCESS) as txn:
             txn.put(self._slot, encode_stage(process))
+
+    def leave(self) -> None:
+        """Say that no process has this number any more: the daemon's last word, so that the next may start at once."""
+        # On a full disk the row stays: the process that it names is soon gone.
+        with suppress(lmdb.Error), self._writing(VolatileTable.PROCESS) as txn:
+            txn.delete(self._slot)
 
     def processes(self) -> dict[int, Stage]:
         """Who said so, by number."""

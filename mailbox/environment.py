@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 import lmdb
 
 from certmaild.mailbox.changes import Change
-from certmaild.mailbox.errors import StoreFull, StoreUnavailable
+from certmaild.mailbox.errors import MailboxError, StoreFull, StoreUnavailable, StoreUnfit
 from certmaild.mailbox.interfaces import ReadTxn
 from certmaild.mailbox.layout import FORMAT_VERSION, U32, Table
 
@@ -153,14 +153,37 @@ def translated_fault(error: BaseException) -> BaseException:
     return fault
 
 
+def unopened(directory: Path, fault: lmdb.Error) -> MailboxError:
+    """What a person is told when the environment in ``directory`` cannot be opened."""
+    if is_full(fault) or free_on_disk(directory) < _COMMIT_OVERHEAD:
+        return StoreFull(f"the disk of {directory} is full")
+    if os.strerror(errno.EACCES) in str(fault):
+        return StoreUnfit(f"{directory} cannot be opened: it must belong to the user who runs certmaild")
+    if isinstance(fault, lmdb.InvalidError | lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.VersionMismatchError):
+        return StoreUnfit(f"{directory} is damaged or no store ({fault}): put the last backup in its place")
+    return StoreUnfit(f"{directory} cannot be opened: {fault}")
+
+
+def free_on_disk(directory: Path) -> int:
+    """Octets that are free on the disk of a directory."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
 class Environment:
-    """The environment in a directory of its own, made if need be and open from the start."""
+    """The environment in a directory of its own, made if need be and open from the start.
+
+    Raises `StoreFull`, `StoreUnfit`.
+    """
 
     def __init__(self, directory: Path, map_octets: int = MAP_OCTETS) -> None:
         self._directory = directory
         self._map_octets = map_octets
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._open()
+        try:
+            self._open()
+        except lmdb.Error as fault:
+            raise unopened(directory, fault) from fault
 
     def _open(self) -> None:
         self._env = lmdb.open(
@@ -187,7 +210,7 @@ class Environment:
             self._keep_names()
         elif found != U32.pack(FORMAT_VERSION):
             self._env.close()
-            raise StoreUnavailable("the store has another format than this program")
+            raise StoreUnfit(f"the store in {self._directory} is of another version of certmaild: start that one")
 
     def _keep_names(self) -> None:
         """Sync the names of new files: LMDB syncs only what is in them."""
@@ -235,8 +258,7 @@ class Environment:
 
     def disk_octets(self) -> int:
         """Free on the disk."""
-        disk = os.statvfs(self._directory)
-        return disk.f_bavail * disk.f_frsize
+        return free_on_disk(self._directory)
 
     def free_octets(self, floor: int) -> int:
         """Free on the disk and in the file above ``floor``. 2 us; 20 where the disk is nearly full."""

@@ -73,6 +73,14 @@ class StoreFull(StoreUnavailable):
     """Less free disk than the floor (SMTP: 452 4.3.1)."""
 
 
+class StoreUnfit(MailboxError):
+    """The store cannot be opened until somebody mends something; the text is fit to print and says what."""
+
+
+class StoreInUse(MailboxError):
+    """Another daemon serves this store; the text is fit to print and says what to do."""
+
+
 class AddressError(MailboxError, ValueError):
     """Not a mail address; the text says what is wrong with it and repeats none of it (RFC 5321 section 4.1.2)."""
 

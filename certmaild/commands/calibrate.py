@@ -13,8 +13,9 @@ TARGET_S = 0.25
 @json_option
 @pass_place
 def calibrate(place: Place, as_json: bool) -> None:
-    """Choose the rounds of bcrypt.kdf for about 250 ms (64 to 512) and keep them for new passwords.
+    """Measure how long hashing a password takes here.
 
+    It chooses the rounds of bcrypt.kdf for about 250 ms (64 to 512) and keeps them for new passwords.
     A running server uses them after its next start; existing passwords are stretched anew at their next log-in.
     """
     rounds = measure(TARGET_S)

@@ -12,6 +12,7 @@ from certmaild.config import Config
 from certmaild.keystore.certificates import PrivateFiles
 from certmaild.mailbox.addresses import canonical
 from certmaild.self_check import Listeners, Step, run_check
+from certmaild.setup import NotSetUp, is_set_up
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # translated, not bound
 
@@ -22,8 +23,9 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # translated, not bo
 @pass_place
 @click.pass_context
 def check(context: click.Context, place: Place, ca: Path | None, as_json: bool) -> None:
-    """Submit, deliver, read by IMAP and POP3, compare, delete: each step with its time.
+    """Try the running server as a client: send, read, delete.
 
+    It submits, delivers, reads by IMAP and POP3, compares and deletes, each step with its time.
     It makes an account for this and removes it again. Certificates are verified.
     """
     at = _listeners(place.config, ca)
@@ -37,7 +39,7 @@ def check(context: click.Context, place: Place, ca: Path | None, as_json: bool) 
                 if not as_json:
                     click.echo(f"{'failed' if step.problem else 'ok':8}{step.seconds:8.3f} s  {step.name}")
                     if step.problem:
-                        click.echo(f"{step.name}: {step.problem}", err=True)
+                        click.echo(f"{step.name}: {step.problem}.", err=True)
         finally:
             store.driver.run(store.accounts.remove(address))
     if as_json:
@@ -51,6 +53,8 @@ def _listeners(config: Config, ca: Path | None) -> Listeners:
     ports = {name: port for name, port in config.listen.ports().items() if isinstance(port, int)}
     if not ports or not config.listen.address:
         raise Failed("The configuration names no listener with a port number.")
+    if not is_set_up(config):
+        raise NotSetUp(f"There is no store in {config.data}: run certmaild init first.")
     authority = PrivateFiles(config.data).authority if ca is None and config.tls.private else ca
     try:
         tls = ssl.create_default_context(cafile=None if authority is None else str(authority))

@@ -175,7 +175,7 @@ def show(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], *, as
     for heading in columns.values():
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row[name]) for name in columns))
+        table.add_row(*(cell(row[name]) for name in columns))
     print_table(table)
 
 
@@ -185,12 +185,15 @@ def print_table(table: Table) -> None:
     Console(file=sys.stdout, highlight=False, markup=False, width=width).print(table)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value for people."""
     plain = _plain(value)
+    if isinstance(plain, bool):
+        return "yes" if plain else "no"
     if plain is None:
         return "-"
     if isinstance(plain, list):
-        return ", ".join(map(str, plain))
+        return ", ".join(map(str, plain)) or "-"
     return str(plain)
 
 
@@ -219,7 +222,7 @@ def parse_device_id(text: str) -> CredentialId:
         return SINGLE_PASSWORD_ID
     letters = text.upper().replace("O", "0").replace("I", "1").replace("L", "1")
     if len(letters) != 4 or not all(letter in ALPHABET for letter in letters):
-        raise Failed(f"{text!r} is not an id from certmaild device list.")
+        raise Failed(f"{text!r} is not an id such as certmaild device list shows.")
     value = 0
     for letter in letters:
         value = value << 5 | ALPHABET.index(letter)

@@ -15,12 +15,18 @@ def config() -> None:
 
 
 @config.command("check")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @json_option
 @pass_place
 @click.pass_context
-def check_file(context: click.Context, place: Place, file: Path, as_json: bool) -> None:
-    """Say what is wrong with FILE, without starting anything."""
+def check_file(context: click.Context, place: Place, file: Path | None, as_json: bool) -> None:
+    """Say what is wrong with FILE, without starting anything.
+
+    Without FILE it looks at the file that --config names.
+    """
+    file = file or place.config_file
+    if file is None:
+        raise click.UsageError("Name a configuration file.")
     loaded = load(file, place.data)
     become_owner(loaded.data)
     findings = check(loaded)

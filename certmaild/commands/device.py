@@ -33,7 +33,10 @@ def device() -> None:
 @json_option
 @pass_place
 def add(place: Place, address: Address, name: str, as_json: bool) -> None:
-    """A further device password, authorised by a secret of the user on standard input."""
+    """Make a further device password.
+
+    A password, another device password or the recovery code authorises it: asked for, or on standard input.
+    """
     secret = read_secret(SECRET)
     with place.store() as store, store.driver.run(store.accounts.unlock(address, secret)) as unlocked:
         credential_id, text = store.driver.run(store.accounts.add_device(unlocked, name))
@@ -79,5 +82,5 @@ def revoke(place: Place, address: Address, device_id: str) -> None:
     credential_id = parse_device_id(device_id)
     with place.store() as store:
         if not store.driver.run(store.accounts.revoke(address, credential_id)):
-            raise Failed(f"{address.lookup} has no way in with the id {device_id}.")
+            raise Failed(f"{address.lookup} has no way in with the id {device_id}: look at certmaild device list.")
     click.echo(f"Revoked {device_id} of {address.lookup}.")

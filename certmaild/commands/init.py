@@ -17,7 +17,7 @@ domains = ["{domain}"]
 data = "{data}"
 
 [listen]
-address = ["127.0.0.1", "::1"]
+address = ["127.0.0.1", "::1"]  # this machine only; ["0.0.0.0", "::"] lets everybody connect
 imaps = 993
 pop3s = 995
 smtp = 25
@@ -39,7 +39,10 @@ def _domain(context: click.Context, parameter: click.Parameter, value: str) -> s
 @json_option
 @pass_place
 def init(place: Place, hostname: str, domain: str, as_json: bool) -> None:
-    """Make a new server's secrets, certificate and store, and its configuration file if there is none."""
+    """Make a new server's files: secrets, certificate, store.
+
+    Its configuration file too, if there is none.
+    """
     path = place.config_file or Path(DEFAULT_FILE)
     if not path.exists():
         data = place.data or Path("certmaild-data")
@@ -60,4 +63,6 @@ def init(place: Place, hostname: str, domain: str, as_json: bool) -> None:
     click.echo("Keep a copy of the secrets apart from the backups of the store: neither opens without the other.")
     if made.ca_file is not None:
         click.echo(f"Clients must trust the authority in {made.ca_file}.")
+    if set(config.listen.address) <= {"127.0.0.1", "::1"}:
+        click.echo(f"It listens to this machine only: set address under [listen] in {path} to let others connect.")
     click.echo(f"Next: certmaild --config {path} user add NAME@{domain}, then twistd certmaild --config {path}")

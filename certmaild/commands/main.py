@@ -23,15 +23,16 @@ from certmaild.mailbox.errors import (
     Damaged,
     MailboxError,
     SecretRefused,
+    StoreFull,
     StoreUnavailable,
 )
 from certmaild.setup import NotSetUp
 
 SENTENCES: tuple[tuple[type[Exception], str], ...] = (
-    (AccountMissing, "Nobody has this address."),
+    (AccountMissing, "Nobody has this address: look at certmaild user list and certmaild alias list."),
     (AddressTaken, "An account or an alias has this address already."),
     (SecretRefused, "This is not a password, device password or recovery code of the account."),
-    (Damaged, "A stored value is damaged, and was not changed."),
+    (Damaged, "A stored value is damaged, and was not changed: put back a backup of the store."),
 )
 
 
@@ -57,14 +58,18 @@ def sentence_for(problem: Exception) -> tuple[str, int] | None:
     for kind, sentence in SENTENCES:
         if isinstance(problem, kind):
             return sentence, FAILED
+    if isinstance(problem, StoreFull):
+        return "The disk is full, or has less room than free_disk: make room and try again.", TRY_AGAIN
     if isinstance(problem, StoreUnavailable):
         return "The store cannot be used now; try again later.", TRY_AGAIN
     if isinstance(problem, OSError):
         what = problem.strerror or "a fault of the operating system"
+        if isinstance(problem, PermissionError):
+            what += "; run this as root or as the user who owns the data directory"
         return (f"{problem.filename}: {what}." if problem.filename else f"{what}."), FAILED
     if isinstance(problem, (Failed, NotSetUp, ConfigError, KeystoreError, MailboxError, ValueError)):
         text = str(problem) or "It cannot be done."
-        return (text if text.endswith(".") else text + "."), FAILED
+        return (text if text.endswith((".", "?")) else text + "."), FAILED
     return None
 
 
@@ -83,7 +88,7 @@ def run(arguments: list[str] | None = None) -> int:
         found = sentence_for(problem)
         if found is None:
             # A class name tells a maintainer where to look, and no secret.
-            found = f"It failed for a reason nobody foresaw ({type(problem).__name__}).", FAILED
+            found = f"A fault in certmaild ({type(problem).__name__}): please report it with this command.", FAILED
         click.echo(found[0], err=True)
         return found[1]
 

@@ -21,7 +21,10 @@ from certmaild.mailbox.processes import still_lives
 @json_option
 @pass_place
 def status(place: Place, as_json: bool) -> None:
-    """Accounts, octets and messages, what waits to be absorbed, and the processes that run."""
+    """Accounts, mail, what waits, room on the disk, the processes.
+
+    What waits arrived sealed, and is taken in when its owner logs in.
+    """
     with place.store() as store:
         views = store.driver.run(list_accounts(store.engine, store.secrets))
         room = store.engine.free_octets()
@@ -44,7 +47,7 @@ def status(place: Place, as_json: bool) -> None:
     click.echo("Accounts:  " + ", ".join(f"{states[one]} {one}" for one in ("active", "disabled", "parked")))
     click.echo(f"Mail:      {found['messages']} messages, {octets_text(sum(view.octets for view in views))}")
     click.echo(f"Pending:   {found['pending']} messages wait for their owners to log in")
-    click.echo(f"Room:      {octets_text(max(room, 0))} until new mail is refused")
+    click.echo(f"Room:      {_room_text(room)}")
     if not serving:
         click.echo("Daemon:    does not run")
     for one in serving:
@@ -86,6 +89,12 @@ def _serving(volatile: Path) -> list[Serving]:
         )
         for slot, one in sorted(processes.items())
     ]
+
+
+def _room_text(room: int) -> str:
+    if room > 0:
+        return f"{octets_text(room)} until new mail is refused"
+    return "none: new mail is refused until the disk has more than free_disk again"
 
 
 def _time_text(seconds: int) -> str:

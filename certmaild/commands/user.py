@@ -10,6 +10,7 @@ from certmaild.commands.common import (
     SIZE,
     NoLimit,
     Place,
+    cell,
     confirmed,
     count,
     hosted,
@@ -34,6 +35,20 @@ COLUMNS = {
     "messages": "messages",
     "pending": "pending",
     "aliases": "aliases",
+}
+SHOWN = {
+    "address": "address",
+    "aliases": "aliases",
+    "state": "state",
+    "used": "used",
+    "quota": "limit",
+    "messages": "messages",
+    "messages limit": "messages_limit",
+    "pending": "pending",
+    "sent": "sent",
+    "retrieve marks seen": "retrieve_marks_seen",
+    "created": "created",
+    "user id": "user_id",
 }
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 sent_option = click.option(
@@ -132,16 +147,9 @@ def _show_one(view: AccountView, as_json: bool) -> None:
     if as_json:
         show_json(row)
         return
-    for name, value in row.items():
-        click.echo(f"{name + ':':21}{', '.join(value) if isinstance(value, tuple) else _text(value)}")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else str(value)
+    shown = row | {"messages_limit": row["messages_limit"] or "no limit"}
+    for name, field in SHOWN.items():
+        click.echo(f"{name + ':':21}{cell(shown[field])}")
 
 
 def _set_state(place: Place, address: Address, state: State) -> None:
@@ -230,8 +238,9 @@ def remove(place: Place, address: Address, parked: bool, yes: bool) -> None:
 @json_option
 @pass_place
 def password(place: Place, address: Address, start_over: bool, password_stdin: bool, yes: bool, as_json: bool) -> None:
-    """Set a new password, authorised by the old one, a device password or the recovery code.
+    """Set a new password; a secret of the user is needed.
 
+    The old password, a device password or the recovery code authorises it.
     On standard input: the old secret, then the new password, a line each.
     """
     if start_over:

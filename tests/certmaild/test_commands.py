@@ -16,8 +16,9 @@ from click.testing import CliRunner, Result
 from certmaild import config as configuration
 from certmaild.commands import main as commands
 from certmaild.commands.common import device_id_text, octets_text, parse_device_id
+from certmaild.config import ConfigError
 from certmaild.keystore.server_secrets import ServerSecrets
-from certmaild.mailbox.errors import StoreUnavailable
+from certmaild.mailbox.errors import StoreFull, StoreUnavailable
 from certmaild.mailbox.identifiers import CredentialId
 from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID
 from certmaild.setup import NotSetUp, opened, set_up
@@ -105,7 +106,7 @@ def test_settings_change_one_by_one_and_are_shown(line: Line) -> None:
     line.run("user", "set", "alice@example.com", "--retrieve-marks-seen", "--messages", "7", "--quota", "1GiB")
     assert shown("alice") == ["server", True, 2**30, 7]
     text = line.run("user", "set", "alice@example.com", "--retrieve-marks-nothing", "--messages", "NONE").stdout
-    assert "retrieve_marks_seen: no" in text
+    assert "retrieve marks seen: no" in text
     assert shown("alice") == ["server", False, 2**30, None]
     line.run("user", "disable", "alice@example.com")
     line.run("user", "set", "alice@example.com", "--sent", "client", "--quota", "none")
@@ -176,6 +177,8 @@ def test_aliases_and_status(line: Line) -> None:
 
 def test_config_check(line: Line, tmp_path: Path) -> None:
     assert "fit for use" in line.run("config", "check", str(line.config)).stdout
+    assert "fit for use" in line.run("config", "check").stdout
+    assert CliRunner().invoke(_entry, ["config", "check"]).exit_code == 2
     bad = tmp_path / "bad.toml"
     bad.write_text('hostnam = "x"\n')
     assert "hostname" in line.run("config", "check", str(bad), status=1).stderr
@@ -236,7 +239,34 @@ def test_init_writes_a_configuration(tmp_path: Path) -> None:
 
 def test_try_again_and_the_unforeseen() -> None:
     assert commands.sentence_for(StoreUnavailable()) == ("The store cannot be used now; try again later.", 75)
+    assert commands.sentence_for(StoreFull("the disk is full")) == (
+        "The disk is full, or has less room than free_disk: make room and try again.",
+        75,
+    )
+    assert commands.sentence_for(ConfigError("did you mean name?")) == ("did you mean name?", 1)
     assert commands.sentence_for(sqlite3.Error()) is None
+
+
+def test_a_damaged_store_is_refused_in_words(line: Line) -> None:
+    store = line.config.parent / "data" / "store"
+    (store / "data.mdb").write_bytes(bytes(8192))
+    assert f"{store} is damaged" in line.run("status", status=1).stderr
+    assert "put the last backup in its place" in line.run("user", "list", status=1).stderr
+
+
+def test_nobody_listens(line: Line) -> None:
+    failed = line.run("check", status=1)
+    assert failed.stderr == "imaps: log in, read, compare: nobody listens there; start the daemon, or read its log.\n"
+    as_json = CliRunner().invoke(_entry, ["--config", str(line.config), "check", "--json"])
+    assert as_json.exit_code == 1
+    assert [one["name"] for one in json.loads(as_json.stdout)] == ["imaps: log in, read, compare"]
+    assert line.json("user", "list") == []
+
+
+def test_commands_say_what_they_do_in_80_columns() -> None:
+    for words in ([], ["user"], ["device"], ["alias"], ["config"]):
+        shown = CliRunner().invoke(_entry, [*words, "--help"], terminal_width=80).stdout
+        assert "..." not in shown.replace("[ARGS]...", "")
 
 
 def run_process(*words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":

@@ -199,6 +199,9 @@ def test_times(path: Path, given: str, seconds: int) -> None:
         ('domains = ["a b"]', "the key domains: expected a host name, found 'a b'."),
         ('hostname = ""', "the key hostname: expected a host name, found ''."),
         ('postmaster = "ann"', "the key postmaster: expected an address of a member."),
+        ('postmaster = "ann@elsewhere.net"', "the key postmaster: expected an address in one of the domains."),
+        ('data = ""', "the key data: expected the path of a directory."),
+        ('secrets = ""', "the key secrets: expected the path of a directory."),
         ("x =", "is not TOML"),
     ],
 )
@@ -211,7 +214,7 @@ def test_all_mistakes_of_meaning_are_said_at_once(path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read(path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+    with pytest.raises(ConfigError, match="there is no such file; certmaild --config FILE init makes one"):
         config.load(path)
     path.write_bytes(b"\xff")
     with pytest.raises(ConfigError, match="not UTF-8"):

@@ -2,13 +2,14 @@
 
 import os
 import poplib
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from clients_support import deliver, log_in, make_mail, read_all
-from daemon import Account, Daemon
+from daemon import BIN, Account, Daemon, free_ports
 
 
 @pytest.fixture
@@ -81,3 +82,40 @@ def test_a_new_pepper_counts_from_the_next_start_and_is_missed_when_it_is_lost(o
     pepper.chmod(0o600)
     own_daemon.start()
     assert len(read_all(own_daemon, ann)) == 1
+
+
+def refused(daemon: Daemon, config: Path) -> str:
+    """What a start with another configuration says before it ends with 1."""
+    words = [str(BIN / "twistd"), "-n", "--pidfile=", "certmaild", "--config", str(config)]
+    done = subprocess.run(words, cwd=daemon.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_second_daemon_over_one_store_is_refused(own_daemon: Daemon, workers: int) -> None:
+    other = own_daemon.folder / "other.toml"
+    text = own_daemon.config.read_text().replace("workers = 0", f"workers = {workers}")
+    for port, another in zip(own_daemon.ports.values(), free_ports(len(own_daemon.ports)), strict=True):
+        text = text.replace(f"= {port}", f"= {another}")
+    other.write_text(text)
+    said = refused(own_daemon, other)
+    assert f"a certmaild (process {own_daemon.pid}) serves the store" in said
+    assert "stop it first" in said
+    account = own_daemon.add_user("ann")
+    deliver(own_daemon, account.address, make_mail("hello", to=account.address))
+    assert len(read_all(own_daemon, account)) == 1
+
+
+def test_a_damaged_store_is_refused_in_words(own_daemon: Daemon) -> None:
+    own_daemon.stop()
+    (own_daemon.data / "store" / "data.mdb").write_bytes(bytes(8192))
+    assert "put the last backup in its place" in refused(own_daemon, own_daemon.config)
+
+
+def test_a_start_without_room_says_so(tmp_path: Path) -> None:
+    with Daemon(tmp_path / "daemon", settings='free_disk = "900TB"') as daemon:
+        assert "none: new mail is refused" in daemon.command("status")
+        daemon.stop()
+        assert "has less than free_disk (900000000000000 octets) left; make room" in daemon.log.read_text()

@@ -17,11 +17,11 @@ from support import ClearSealer, lmdb_engine, reactor, run, start
 
 from certmaild.keystore.errors import KeysClosed
 from certmaild.keystore.server_secrets import FILES, ServerSecrets
-from certmaild.mailbox import engine_lmdb
+from certmaild.mailbox import engine_lmdb, environment
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.engine_lmdb import GROUP_WRITES, LmdbEngine
 from certmaild.mailbox.environment import Environment
-from certmaild.mailbox.errors import StoreFull, StoreUnavailable
+from certmaild.mailbox.errors import StoreFull, StoreUnavailable, StoreUnfit
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout import RING_ROW_CHANGES, RING_ROWS, Table, encode_changes, ring_key
 
@@ -236,8 +236,29 @@ def test_a_store_of_another_format_is_refused(tmp_path: Path) -> None:
     engine = lmdb_engine(tmp_path)
     run(engine.write(lambda txn: txn.put(Table.META, b"format", b"\0\0\0\7")))
     run(engine.close())
-    with pytest.raises(StoreUnavailable, match="format"):
+    with pytest.raises(StoreUnfit, match="another version"):
         lmdb_engine(tmp_path)
+
+
+def test_a_disk_that_is_full_at_the_start_is_a_full_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_short(*_: object, **__: object) -> None:
+        raise lmdb.Error("mdb_txn_commit: Input/output error")
+
+    monkeypatch.setattr(lmdb, "open", cut_short)
+    with pytest.raises(StoreUnfit, match="cannot be opened: mdb_txn_commit"):
+        Environment(tmp_path)
+    monkeypatch.setattr(environment, "free_on_disk", lambda _: 4096)
+    with pytest.raises(StoreFull, match="is full"):
+        Environment(tmp_path)
+
+
+def test_a_store_of_another_user_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise lmdb.Error(f"{tmp_path}: Permission denied")
+
+    monkeypatch.setattr(lmdb, "open", refuse)
+    with pytest.raises(StoreUnfit, match="must belong to the user who runs certmaild"):
+        Environment(tmp_path)
 
 
 # Other processes.

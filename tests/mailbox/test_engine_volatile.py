@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from certmaild.mailbox.engine_volatile import VolatileStore
+from certmaild.mailbox.errors import StoreInUse, StoreUnfit
 from certmaild.mailbox.processes import still_lives, this_process
 
 ROOT = Path(__file__).parents[2]
@@ -130,3 +131,48 @@ def test_it_is_made_anew(tmp_path: Path, clock: Clock) -> None:
         store = VolatileStore(tmp_path / "volatile", clock.seconds)
         assert store.count_in((b"n", 1)) is None
         store.close()
+
+
+DAEMON = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from certmaild.mailbox.engine_volatile import VolatileStore
+from certmaild.mailbox.processes import this_process
+store = VolatileStore(Path(sys.argv[1]), lambda: 0.0)
+store.enter(this_process(0))
+print("there", flush=True)
+if sys.stdin.readline() == "leave\\n":
+    store.leave()
+    print("left", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("word", ["leave", ""])
+def test_it_is_not_made_anew_under_a_daemon_that_lives(tmp_path: Path, word: str) -> None:
+    words = [sys.executable, "-c", DAEMON.format(root=str(ROOT)), str(tmp_path / "volatile")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "there\n"
+        with pytest.raises(StoreInUse, match=rf"a certmaild \(process {other.pid}\) serves"):
+            VolatileStore.make_anew(tmp_path / "volatile")
+        if word:
+            other.stdin.write("leave\n")
+            other.stdin.flush()
+            assert other.stdout.readline() == "left\n"
+        else:
+            other.kill()
+            other.wait()
+        VolatileStore.make_anew(tmp_path / "volatile")
+        assert not (tmp_path / "volatile").exists()
+
+
+def test_a_damaged_one_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "volatile").mkdir()
+    (tmp_path / "volatile" / "data.mdb").write_bytes(bytes(8192))
+    with pytest.raises(StoreUnfit, match="is damaged"):
+        VolatileStore(tmp_path / "volatile", lambda: 0.0)
+    VolatileStore.make_anew(tmp_path / "volatile")
+    VolatileStore(tmp_path / "volatile", lambda: 0.0).close()
