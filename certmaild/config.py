@@ -320,7 +320,7 @@ def check(config: Config) -> Findings:
     problems, noted = [], []
     for files in (config.tls.default, *config.tls.names):
         if config.tls.private and files is config.tls.default and not files.certificate.exists():
-            noted.append("the certificate will be made at the first start, by an authority of our own.")
+            noted.append("there is no certificate yet; certmaild init makes one, by an authority of our own.")
             continue
         try:
             read_identity(files)

@@ -25,7 +25,7 @@ from certmaild.keystore.primitives import self_test
 from certmaild.keystore.process import harden
 from certmaild.listeners import BoundSocket, CannotListen, bind
 from certmaild.mailbox.errors import MailboxError
-from certmaild.setup import NotSetUp, is_set_up
+from certmaild.setup import NotSetUp, is_set_up, lacks_certificate
 from certmaild.supervisor import Supervisor, WorkersFailed
 from certmaild.worker import SWITCH_INTERVAL_S
 
@@ -67,6 +67,11 @@ def read_config(path: str | None, data: str | None) -> Config:
 def _set_up_first(config: Config, options: Options) -> None:
     """Without a store: make one in a child under the target user if somebody watches, else say what to do."""
     if is_set_up(config):
+        if lacks_certificate(config):
+            raise NotSetUp(
+                f"there is no certificate in {config.data}. Put back the copies of tls/ and ca.pem; without a "
+                "copy remove ca.pem, if it is there, and run `certmaild init`: clients must trust the new one."
+            )
         return
     twistd: Any = options.parent or {}
     if config.path is not None or not twistd.get("nodaemon"):

@@ -60,6 +60,11 @@ def is_set_up(config: Config) -> bool:
     return (config.store / "data.mdb").exists()
 
 
+def lacks_certificate(config: Config) -> bool:
+    """Whether our own authority's certificate is missing, as after a restore without ``tls/``."""
+    return config.tls.private and not config.tls.default.certificate.exists()
+
+
 def become_owner(directory: Path) -> None:
     """When root: become the owner of ``directory`` (or of its nearest existing parent), for good."""
     if os.geteuid() != 0:

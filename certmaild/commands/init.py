@@ -8,7 +8,7 @@ import click
 from certmaild.commands.common import Failed, Place, json_option, pass_place, show_json
 from certmaild.mailbox.addresses import canonical_domain
 from certmaild.mailbox.errors import AddressError
-from certmaild.setup import is_set_up, set_up
+from certmaild.setup import is_set_up, lacks_certificate, set_up
 
 DEFAULT_FILE = "certmaild.toml"
 _TEMPLATE = """\
@@ -53,14 +53,18 @@ def init(place: Place, hostname: str, domain: str, as_json: bool) -> None:
     config = place.config
     if config.hostname != hostname or domain not in config.domains:
         raise Failed(f"{path} is for {config.hostname} and {', '.join(config.domains)}; change it or the options.")
-    if is_set_up(config):
-        raise Failed(f"There is a store in {config.data} already.")
+    is_restored = is_set_up(config)
+    if is_restored and not lacks_certificate(config):
+        raise Failed(f"There is a store in {config.data} already; nothing is left to do.")
     made = set_up(config, first_account=False)
     if as_json:
         show_json({**asdict(made), "config": str(path.absolute()), "data": str(config.data)})
         return
-    click.echo(f"Made secrets in {config.secrets} and the store in {config.store}.")
-    click.echo("Keep a copy of the secrets apart from the backups of the store: neither opens without the other.")
+    if is_restored:
+        click.echo(f"There is a store in {config.data} already; made the certificate that was missing.")
+    else:
+        click.echo(f"Made secrets in {config.secrets} and the store in {config.store}.")
+        click.echo("Keep a copy of the secrets apart from the backups of the store: neither opens without the other.")
     if made.ca_file is not None:
         click.echo(f"Clients must trust the authority in {made.ca_file}.")
     if set(config.listen.address) <= {"127.0.0.1", "::1"}:

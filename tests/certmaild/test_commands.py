@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -252,6 +253,21 @@ def test_a_damaged_store_is_refused_in_words(line: Line) -> None:
     (store / "data.mdb").write_bytes(bytes(8192))
     assert f"{store} is damaged" in line.run("status", status=1).stderr
     assert "put the last backup in its place" in line.run("user", "list", status=1).stderr
+
+
+def test_a_store_restored_without_its_certificate_gets_a_new_one(line: Line) -> None:
+    data = line.config.parent / "data"
+    line.run("user", "add", "ann@example.com")
+    words = ("init", "--hostname", "localhost", "--domain", "example.com")
+    assert "already; nothing is left to do" in line.run(*words, status=1).stderr
+    secrets = {one.name: one.read_bytes() for one in (data / "secrets").iterdir()}
+    shutil.rmtree(data / "tls")
+    (data / "ca.pem").unlink()
+    assert "certmaild init makes one" in line.run("config", "check").stderr
+    assert "made the certificate that was missing" in line.run(*words).stdout
+    assert {one.name: one.read_bytes() for one in (data / "secrets").iterdir()} == secrets
+    assert [one["address"] for one in line.json("user", "list")] == ["ann@example.com"]
+    assert (data / "ca.pem").exists()
 
 
 def test_nobody_listens(line: Line) -> None:

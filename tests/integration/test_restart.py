@@ -2,6 +2,7 @@
 
 import os
 import poplib
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -84,13 +85,25 @@ def test_a_new_pepper_counts_from_the_next_start_and_is_missed_when_it_is_lost(o
     assert len(read_all(own_daemon, ann)) == 1
 
 
+def test_a_restored_store_without_its_certificate_is_told_what_to_do(own_daemon: Daemon) -> None:
+    account = own_daemon.add_user("ann")
+    deliver(own_daemon, account.address, make_mail("hello", to=account.address))
+    own_daemon.stop()
+    shutil.rmtree(own_daemon.data / "tls")
+    own_daemon.ca_file.unlink()
+    assert "Put back the copies of tls/ and ca.pem" in refused(own_daemon, own_daemon.config)
+    own_daemon.command("init", "--hostname", "localhost", "--domain", own_daemon.domain)
+    own_daemon.start()
+    assert len(read_all(own_daemon, account)) == 1
+
+
 def refused(daemon: Daemon, config: Path) -> str:
     """What a start with another configuration says before it ends with 1."""
     words = [str(BIN / "twistd"), "-n", "--pidfile=", "certmaild", "--config", str(config)]
     done = subprocess.run(words, cwd=daemon.folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("workers", [0, 1])
