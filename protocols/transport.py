@@ -12,7 +12,7 @@ class Host(Protocol):
 
 
 class Transport(Protocol):
-    """A TCP connection inside TLS."""
+    """A TCP connection, clear or inside TLS."""
 
     def write(self, data: bytes) -> None: ...
     def loseConnection(self) -> None: ...

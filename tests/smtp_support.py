@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp import events
 from certmaild.protocols.smtp.errors import Refusal
-from certmaild.protocols.smtp.session import Session, Terms
+from certmaild.protocols.smtp.session import Session
 from certmaild.protocols.smtp.states import State
+from certmaild.protocols.smtp.terms import Terms
 
 REFUSED = {
     "unknown": Refusal(550, "5.1.1", "No such mailbox"),

@@ -38,8 +38,10 @@ from certmaild.protocols.smtp.errors import Refusal, internal_error
 from certmaild.protocols.smtp.grammar import PlainCredentials
 from certmaild.protocols.smtp.interfaces import Hop, Listener, Reception, TlsFacts, Transaction
 from certmaild.protocols.smtp.journal import Entry, Journal
-from certmaild.protocols.smtp.session import Session, Terms
-from certmaild.protocols.smtp.transport import Clock, Timer, Transport
+from certmaild.protocols.smtp.session import Session
+from certmaild.protocols.smtp.terms import Terms
+from certmaild.protocols.smtp.transport import Transport
+from certmaild.protocols.transport import Clock, Timer
 from certmaild.protocols.turns import Turns
 
 log = Logger()

@@ -7,11 +7,9 @@ it counts.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
-from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp import grammar
-from certmaild.protocols.smtp.content import ChunkContent, DataContent
 from certmaild.protocols.smtp.errors import Refusal, too_large
 from certmaild.protocols.smtp.events import (
     NEED_DATA,
@@ -19,7 +17,6 @@ from certmaild.protocols.smtp.events import (
     YIELD,
     Aborted,
     Closed,
-    Content,
     ContentEnd,
     Event,
     LogIn,
@@ -29,22 +26,10 @@ from certmaild.protocols.smtp.events import (
     StartTls,
 )
 from certmaild.protocols.smtp.grammar import MailArguments, Verb
+from certmaild.protocols.smtp.mail_data import ByBdat, ByData, MailData
 from certmaild.protocols.smtp.sasl import Exchange
 from certmaild.protocols.smtp.states import TRANSITIONS, Move, State
-
-
-class Terms(NamedTuple):
-    """What one listener demands and allows, in the connection's present condition."""
-
-    hostname: str
-    limits: Limits
-    is_submission: bool
-    in_tls: bool
-    offer_starttls: bool = True
-    """Certificates are there; never inside TLS, whatever this says."""
-    require_tls: bool = True
-    """Refuse mail before TLS; on port 25 but for postmaster."""
-
+from certmaild.protocols.smtp.terms import Terms
 
 STEPS_OF_A_TURN = 64
 """Lines or pieces of content worked on before others get their turn: a pipelined flood must not hold the reactor."""
@@ -64,6 +49,7 @@ class Session:
         self.esmtp = False
         self._terms = terms
         self._limits = terms.limits
+        self._size_limit = terms.size_limit
         self._logged_in = False
         self._buffer = b""
         self._output: list[bytes] = []
@@ -73,13 +59,12 @@ class Session:
         self._steps = 0
         self._mail: MailArguments | None = None
         self._recipients = 0
-        self._data: DataContent | None = None
-        self._chunks: ChunkContent | None = None
-        self._chunk_left = 0
+        self._by_data: ByData | None = None
+        self._by_bdat: ByBdat | None = None
+        self._mail_data = MailData(self._size_limit, self._events.append)
+        """The last message's, also when its transaction is over."""
         self._swallow = 0
         self._swallow_reply = b""
-        self._octets = self._discarded = 0
-        self._refusal: Refusal | None = None
         self._exchange: Exchange | None = None
 
     def greet(self) -> None:
@@ -94,18 +79,12 @@ class Session:
     @property
     def octets(self) -> int:
         """Octets of the last message's content so far."""
-        return self._octets
+        return self._mail_data.octets
 
     @property
     def buffered(self) -> int:
         """Octets received and not yet worked on."""
         return len(self._buffer)
-
-    @property
-    def size_limit(self) -> int:
-        """Octets of the largest message (PROTOCOLS section 6)."""
-        limits = self._limits
-        return limits.message_size if self._terms.is_submission else limits.message_size_port_25
 
     def receive_data(self, octets: bytes) -> None:
         """Take what came."""
@@ -154,8 +133,8 @@ class Session:
 
     def refuse_content(self, refusal: Refusal) -> None:
         """The message under way cannot be taken: read on to its end, then say so."""
-        if self._refusal is None and (self.in_content or self.state is State.CHUNKS):
-            self._refusal = refusal
+        if self._mail_data.refusal is None and (self.in_content or self.state is State.CHUNKS):
+            self._mail_data.refusal = refusal
             has_ended = any(isinstance(event, ContentEnd) for event in self._events)
             # What was read but not yet given out is dropped; the one who refuses has dropped the rest.
             self._events.clear()
@@ -221,36 +200,26 @@ class Session:
             self._reply_refusal(refusal) if verb is Verb.RCPT else self._bad_command(refusal)
 
     def _read_data(self) -> bool:
-        if not self._buffer or self._data is None:
+        mail_data = self._by_data
+        if not self._buffer or mail_data is None:
             return False
         octets, self._buffer = self._buffer, b""
-        if self._refusal is not None:
-            self._discarded += len(octets)
-        self._take_content(self._data.feed(octets))
-        if self._data.fault is not None and self._refusal is None:
-            self._refuse_own(Refusal(550, "5.6.0", self._data.fault.value))
-        if self._data.rest is not None:
-            self._buffer = self._data.rest
+        rest = mail_data.feed(octets)
+        if rest is not None:
+            self._buffer = rest
             self._end_content()
-        elif self._refusal is not None and self._discarded > self.size_limit:
-            # Refused long ago and still sending.
-            self._reply_refusal(self._refusal)
+        elif mail_data.refusal is not None and mail_data.is_endless:
+            self._reply_refusal(mail_data.refusal)
             self._close()
         return True
 
     def _read_chunk(self) -> bool:
-        chunks = self._chunks
-        if chunks is None or (self._chunk_left and not self._buffer):
+        mail_data = self._by_bdat
+        if mail_data is None or (mail_data.left and not self._buffer):
             return False
-        octets, self._buffer = self._buffer[: self._chunk_left], self._buffer[self._chunk_left :]
-        self._chunk_left -= len(octets)
-        self._take_content(chunks.feed(octets))
-        if not self._chunk_left:
-            if self.state is State.LAST_CHUNK:
-                self._take_content(chunks.finish())
-            if chunks.fault is not None and self._refusal is None:
-                self._refuse_own(Refusal(554, "5.6.0", chunks.fault.value))
-            if self._refusal is not None or self.state is State.LAST_CHUNK:
+        self._buffer = mail_data.feed(self._buffer)
+        if not mail_data.left:
+            if mail_data.refusal is not None or self.state is State.LAST_CHUNK:
                 self._end_content()
             else:
                 self._move(Move.CHUNK_END)
@@ -267,29 +236,13 @@ class Session:
             self._output.append(self._swallow_reply)
         return True
 
-    # Content
-
-    def _begin_content(self) -> None:
-        self._octets = self._discarded = 0
-        self._refusal = None
-
-    def _take_content(self, content: bytes) -> None:
-        self._octets += len(content)
-        if self._refusal is None:
-            if self._octets > self.size_limit:
-                self._refuse_own(too_large())
-            elif content:
-                self._events.append(Content(content))
-
-    def _refuse_own(self, refusal: Refusal) -> None:
-        self._refusal = refusal
-        self._events.append(Aborted(refusal))
+    # The end of a transaction
 
     def _end_content(self) -> None:
-        if self._refusal is None:
+        refusal = self._mail_data.refusal
+        if refusal is None:
             self._events.append(ContentEnd())
             return
-        refusal = self._refusal
         self._end_transaction()
         self._move(Move.CONTENT_END)
         self._reply_refusal(refusal)
@@ -297,8 +250,7 @@ class Session:
     def _end_transaction(self) -> None:
         self._mail = None
         self._recipients = 0
-        self._data = self._chunks = None
-        self._refusal = None
+        self._by_data = self._by_bdat = None
 
     def _drop_transaction(self) -> None:
         if self._mail is not None:
@@ -319,28 +271,7 @@ class Session:
         self._drop_transaction()
         self.esmtp = True
         self._move(Move.HELO)
-        self._output.append(grammar.format_ehlo(self._terms.hostname, self._keywords()))
-
-    def _keywords(self) -> list[str]:
-        terms = self._terms
-        keywords = [
-            "PIPELINING",
-            f"SIZE {self.size_limit}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "CHUNKING",
-            "ENHANCEDSTATUSCODES",
-            f"LIMITS RCPTMAX={self._limits.recipients}",
-        ]
-        if self._may_start_tls:
-            keywords.append("STARTTLS")
-        if terms.is_submission and terms.in_tls and not self._logged_in:
-            keywords.append("AUTH PLAIN LOGIN")
-        return [*keywords, "HELP"]
-
-    @property
-    def _may_start_tls(self) -> bool:
-        return self._terms.offer_starttls and not self._terms.in_tls
+        self._output.append(grammar.format_ehlo(self._terms.hostname, self._terms.keywords(logged_in=self._logged_in)))
 
     def _mail_command(self, argument: bytes) -> None:
         if self._terms.is_submission:
@@ -351,7 +282,7 @@ class Session:
             raise Refusal(503, "5.5.1", "Send EHLO first")
         self._require(Move.MAIL)
         arguments = grammar.parse_mail(argument)
-        if arguments.size > self.size_limit:
+        if arguments.size > self._size_limit:
             self._reply_refusal(too_large())
             return
         self._events.append(Mail(arguments))
@@ -388,8 +319,7 @@ class Session:
             raise Refusal(554, "5.5.1", "No valid recipients")
         self._require(Move.DATA)
         self._move(Move.DATA)
-        self._begin_content()
-        self._data = DataContent(normalise=self._logged_in)
+        self._mail_data = self._by_data = ByData(self._size_limit, self._events.append, normalise=self._logged_in)
         self._output.append(_GO_AHEAD)
 
     def _bdat(self, argument: bytes) -> None:
@@ -402,21 +332,21 @@ class Session:
             )
             self._swallow_chunk(octets, Refusal(code, "5.5.1", text))
             return
-        if self.state is State.RECIPIENTS:
-            self._begin_content()
-            self._chunks = ChunkContent()
-        if self._octets + octets > self.size_limit:
+        mail_data = self._by_bdat
+        if mail_data is None:
+            mail_data = self._mail_data = self._by_bdat = ByBdat(self._size_limit, self._events.append)
+        if not mail_data.has_room(octets):
             self._events.append(Aborted(too_large()))
             self._end_transaction()
             self._move(Move.RSET)
             self._swallow_chunk(octets, too_large())
             return
         self._move(move)
-        self._chunk_left = octets
+        mail_data.begin_chunk(octets, is_last=is_last)
 
     def _swallow_chunk(self, octets: int, refusal: Refusal) -> None:
         reply = grammar.format_reply(refusal.code, refusal.enhanced, refusal.text)
-        if octets > self.size_limit:
+        if octets > self._size_limit:
             self._output.append(reply)
             self._close()
         elif octets:
@@ -449,7 +379,7 @@ class Session:
         self._close()
 
     def _starttls(self, argument: bytes) -> None:
-        if not self._may_start_tls:
+        if not self._terms.may_start_tls:
             raise Refusal(502, "5.5.1", "Command not implemented")
         self._refuse_argument(argument)
         self._require(Move.STARTTLS)

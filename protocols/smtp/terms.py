@@ -1,0 +1,45 @@
+"""What one listener demands of a client and allows it, and how EHLO says so (RFC 5321 section 4.1.1.1)."""
+
+from typing import NamedTuple
+
+from certmaild.protocols.limits import Limits
+
+
+class Terms(NamedTuple):
+    """The terms of a connection in its present condition: others hold after STARTTLS."""
+
+    hostname: str
+    limits: Limits
+    is_submission: bool
+    in_tls: bool
+    offer_starttls: bool = True
+    """Certificates are there; never inside TLS, whatever this says."""
+    require_tls: bool = True
+    """Refuse mail before TLS; on port 25 but for postmaster."""
+
+    @property
+    def size_limit(self) -> int:
+        """Octets of the largest message (PROTOCOLS section 6)."""
+        return self.limits.message_size if self.is_submission else self.limits.message_size_port_25
+
+    @property
+    def may_start_tls(self) -> bool:
+        """Whether STARTTLS is offered now."""
+        return self.offer_starttls and not self.in_tls
+
+    def keywords(self, *, logged_in: bool) -> list[str]:
+        """The EHLO keywords with their parameters, in the order in which they are said."""
+        keywords = [
+            "PIPELINING",
+            f"SIZE {self.size_limit}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "CHUNKING",
+            "ENHANCEDSTATUSCODES",
+            f"LIMITS RCPTMAX={self.limits.recipients}",
+        ]
+        if self.may_start_tls:
+            keywords.append("STARTTLS")
+        if self.is_submission and self.in_tls and not logged_in:
+            keywords.append("AUTH PLAIN LOGIN")
+        return [*keywords, "HELP"]
