@@ -43,7 +43,8 @@ from certmaild.mailbox.processes import this_process
 from certmaild.protocols.imap.server import ImapFactory
 from certmaild.protocols.pop3.server import Pop3Factory
 from certmaild.protocols.smtp.interfaces import Listener
-from certmaild.protocols.smtp.server import SmtpFactory, Terrain
+from certmaild.protocols.smtp.server import SmtpFactory
+from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
 from certmaild.routing import Router
 from certmaild.setup import load_secrets, stored_rounds, verify_store
@@ -287,7 +288,7 @@ class House:
             await _awaited(port.stopListening())
         if self._daily.running:
             self._daily.stop()
-        gone = DeferredList([_as_deferred(factory.shut_down()) for factory in self.factories], consumeErrors=True)
+        gone = DeferredList([factory.connections.shut_down() for factory in self.factories], consumeErrors=True)
         late = self.reactor.callLater(self.config.shutdown_time, self.cut_off)
         await gone
         if late.active():
@@ -306,7 +307,7 @@ class House:
     def cut_off(self) -> None:
         """Drop the connections that are still there."""
         for factory in self.factories:
-            factory.cut_off()
+            factory.connections.cut_off()
 
 
 def _terrain(listener: Listener, config: Config) -> Terrain:
@@ -324,10 +325,6 @@ def _postmaster(config: Config) -> Any:
     except AddressError:
         log.warn("postmaster is not an address: the first member takes its place")
         return None
-
-
-def _as_deferred(result: Any) -> "Deferred[None]":
-    return result if isinstance(result, Deferred) else Deferred.fromCoroutine(result)
 
 
 async def _awaited(result: Any) -> None:

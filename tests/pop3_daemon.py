@@ -63,7 +63,7 @@ class Commands(LineReceiver):
 
     def do_restart(self, _: bytes) -> str:
         self.port.stopListening()
-        self.house.factory.cut_off()
+        self.house.factory.connections.cut_off()
         self.house.store.reopen()
         return str(self.listen())
 

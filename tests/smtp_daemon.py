@@ -38,7 +38,8 @@ from certmaild.mailbox.layout_accounts import Account, Role, SentCopies, State, 
 from certmaild.protocols.interfaces import Login, LogInRefused
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.interfaces import Listener
-from certmaild.protocols.smtp.server import SmtpFactory, Terrain
+from certmaild.protocols.smtp.server import SmtpFactory
+from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.routing import Router
 
 reactor: Any = _reactor

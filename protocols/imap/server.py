@@ -1,9 +1,8 @@
 """IMAP over a Twisted transport: one `ImapServer` per connection, commands as coroutines, one at a time."""
 
-from collections.abc import Callable
 from typing import cast
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
@@ -12,6 +11,8 @@ from zope.interface import implementer
 
 from certmaild.mailbox.changes import Change, ChangeKind, Watch
 from certmaild.mailbox.errors import Damaged
+from certmaild.protocols.connections import Connections
+from certmaild.protocols.countdown import Countdown
 from certmaild.protocols.imap.capability import capabilities
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
@@ -32,7 +33,7 @@ from certmaild.protocols.imap.session import (
 )
 from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
 from certmaild.protocols.limits import Limits
-from certmaild.protocols.transport import Clock, Timer, Transport
+from certmaild.protocols.transport import Clock, Transport
 from certmaild.protocols.turns import Turns
 
 log = Logger()
@@ -44,7 +45,7 @@ REVOKED_S = 1.0
 
 
 class ImapFactory(Factory):
-    """Makes the server side of each connection, and ends them all on shut-down."""
+    """Makes the server side of each connection."""
 
     noisy = False
 
@@ -61,7 +62,7 @@ class ImapFactory(Factory):
         self.limits = limits
         self.clock = clock
         self.turns = turns or Turns(clock)
-        self.connections: set[ImapServer] = set()
+        self.connections: Connections[ImapServer] = Connections()
         self._sessions = 0
 
     def buildProtocol(self, addr: IAddress | None) -> "ImapServer":
@@ -70,16 +71,6 @@ class ImapFactory(Factory):
         server = ImapServer(self, self._sessions)
         server.factory = self
         return server
-
-    def shut_down(self) -> "Deferred[None]":
-        """Say ``* BYE`` to every client once its command in flight is done; fires when all are gone."""
-        gone = [connection.shut_down() for connection in list(self.connections)]
-        return gatherResults(gone).addCallback(lambda _: None)
-
-    def cut_off(self) -> None:
-        """Drop the connections that are still there, when `shut_down` has taken long enough."""
-        for connection in list(self.connections):
-            connection.cut_off()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -96,10 +87,9 @@ class ImapServer(Protocol):
         self._limits = factory.limits
         self._session = Session(factory.limits)
         self._context = Context(self, self._session, factory.limits)
-        self._gone: Deferred[None] | None = None
         self._admission: Admission | None = None
         self._watch: Watch | None = None
-        self._timer: Timer | None = None
+        self._countdown = Countdown(factory.clock)
         self._bye: bytes | None = None
         self._running = self._pumping = self._changed = self._idling = False
         self._peer = ""
@@ -118,7 +108,7 @@ class ImapServer(Protocol):
         self._house.connections.add(self)
         for setting in ("setTcpNoDelay", "setTcpKeepAlive"):
             getattr(transport, setting, _ignore)(True)
-        self._set_timer(self._limits.time_to_log_in, self._time_passed)
+        self._countdown.set(self._limits.time_to_log_in, self._time_passed)
         self._context.untagged(b"OK [CAPABILITY " + capabilities(self._context) + b"] IMAP server ready.")
         self._line.send_out()
 
@@ -148,16 +138,14 @@ class ImapServer(Protocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The client is gone: stop what waits for it, and let go of the mailbox when no command uses it any more."""
         self._line.lose()
-        self._house.connections.discard(self)
-        self._set_timer(None)
+        self._countdown.cancel()
         if self._watch is not None:
             self._watch.stop()
         self._watch = None
         if not self._running:
             self._let_go()
         self._line.wake()
-        if self._gone is not None:
-            self._gone.callback(None)
+        self._house.connections.remove(self)
 
     def _let_go(self) -> None:
         # Not before a log-in is answered: who does not wait for that has his connections counted all the same.
@@ -173,12 +161,9 @@ class ImapServer(Protocol):
         """Give way to other connections."""
         self._say_bye(b"[UNAVAILABLE] The server is busy; try again later.")
 
-    def shut_down(self) -> "Deferred[None]":
-        """Say ``* BYE`` when the command in flight is done; fires when the connection is gone."""
-        if self._gone is None:
-            self._gone = Deferred()
-            self._end_soon(b"The server is shutting down.")
-        return self._gone
+    def shut_down(self) -> None:
+        """Say ``* BYE`` when the command in flight is done, and close."""
+        self._end_soon(b"The server is shutting down.")
 
     def cut_off(self) -> None:
         """Close now, whatever is under way."""
@@ -201,20 +186,15 @@ class ImapServer(Protocol):
         """Send what is written, then close, by force if the client does not let us."""
         self._line.close()
         if not self._line.lost:
-            self._set_timer(CLOSING_S, self._line.abort)
+            self._countdown.set(CLOSING_S, self._line.abort)
 
     # Time
-
-    def _set_timer(self, seconds: float | None, call: Callable[[], object] | None = None) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None if seconds is None or call is None else self._clock.callLater(seconds, call)
 
     def _time_passed(self) -> None:
         """Log out who did not log in, or was silent for too long; not IDLE, nor commands that we keep waiting."""
         if self._session.before_login:
             if self._running and not self._line.on_client:
-                self._set_timer(CLOSING_S, self._time_passed)
+                self._countdown.set(CLOSING_S, self._time_passed)
             else:
                 self._say_bye(b"Too long without log-in.")
             return
@@ -223,7 +203,7 @@ class ImapServer(Protocol):
             self._line.active_at = now
         left = self._line.active_at + self._limits.imap_idle_time - now
         if left > 0:
-            self._set_timer(left, self._time_passed)
+            self._countdown.set(left, self._time_passed)
         elif self._running:
             self._line.abort()
         else:
@@ -453,7 +433,7 @@ class ImapServer(Protocol):
         self._watch = mailbox.watch(self._on_change)
         if self._admission is not None:
             self._admission.authenticated()
-        self._set_timer(self._limits.imap_idle_time, self._time_passed)
+        self._countdown.set(self._limits.imap_idle_time, self._time_passed)
         return login
 
     def compress(self) -> None:
@@ -481,7 +461,7 @@ class ImapServer(Protocol):
         log.info("session ends: its credential is no longer valid", session=self._number)
         self._end_soon(b"This log-in is no longer valid.")
         if not self._line.closed:
-            self._set_timer(REVOKED_S, self._line.abort)
+            self._countdown.set(REVOKED_S, self._line.abort)
 
     def _check_failed(self, failure: Failure) -> None:
         log.failure("login could not be checked", failure=failure, session=self._number)

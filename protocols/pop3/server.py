@@ -1,6 +1,5 @@
 """POP3 over a Twisted transport inside TLS: one `Pop3Server` per connection."""
 
-from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -16,6 +15,8 @@ from certmaild.mailbox.errors import Damaged, MailboxError, MessageGone
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.values import COPIED_WITHIN, NO_FINAL_CRLF, FlagOp, Flags, SystemFlag
+from certmaild.protocols.connections import Connections
+from certmaild.protocols.countdown import Countdown
 from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.pop3.errors import Refusal, internal_error
@@ -23,7 +24,7 @@ from certmaild.protocols.pop3.failures import refusal_of
 from certmaild.protocols.pop3.grammar import Credentials, LineLimit, Stuffer
 from certmaild.protocols.pop3.maildrop import Maildrop
 from certmaild.protocols.pop3.session import Closed, Event, LogIn, Retrieve, Send, Session, Signal, Update
-from certmaild.protocols.transport import Clock, Timer, Transport
+from certmaild.protocols.transport import Clock, Transport
 from certmaild.protocols.turns import Turns
 
 log = Logger()
@@ -40,7 +41,7 @@ class _Gone(Exception):
 
 
 class Pop3Factory(Factory):
-    """Makes the server side of each connection, and ends them all on shut-down."""
+    """Makes the server side of each connection."""
 
     noisy = False
 
@@ -59,7 +60,7 @@ class Pop3Factory(Factory):
         self.reactor = reactor
         self.hostname = hostname
         self.turns = turns or Turns(reactor)
-        self.connections: set[Pop3Server] = set()
+        self.connections: Connections[Pop3Server] = Connections()
         self._sessions = 0
 
     def buildProtocol(self, addr: IAddress | None) -> "Pop3Server":
@@ -68,16 +69,6 @@ class Pop3Factory(Factory):
         server = Pop3Server(self, self._sessions)
         server.factory = self
         return server
-
-    async def shut_down(self) -> None:
-        """Say ``-ERR`` to every client once its command in flight is done; returns when all are gone."""
-        for gone in [connection.shut_down() for connection in list(self.connections)]:
-            await gone
-
-    def cut_off(self) -> None:
-        """Drop the connections that are still there, when `shut_down` has taken long enough."""
-        for connection in list(self.connections):
-            connection.cut_off()
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -93,8 +84,7 @@ class Pop3Server(Protocol):
         self._mailbox: OpenMailbox | None = None
         self._box_id: BoxId | None = None
         self._watch: Watch | None = None
-        self._timer: Timer | None = None
-        self._gone: Deferred[None] | None = None
+        self._countdown = Countdown(house.reactor)
         self._waiter: Deferred[None] | None = None
         self._ending: Refusal | None = None
         self._peer = ""
@@ -122,7 +112,7 @@ class Pop3Server(Protocol):
         house.connections.add(self)
         for setting in ("setTcpNoDelay", "setTcpKeepAlive"):
             getattr(line, setting, _ignore)(True)
-        self._set_timer(house.limits.time_to_log_in, self._time_passed)
+        self._countdown.set(house.limits.time_to_log_in, self._time_passed)
         self._send_out()
 
     def dataReceived(self, data: bytes) -> None:
@@ -147,15 +137,13 @@ class Pop3Server(Protocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """The client is gone; what runs for it ends at its next step, and then lets go of the mailbox."""
         self._lost = self._closed = True
-        self._house.connections.discard(self)
-        self._set_timer(None)
+        self._countdown.cancel()
         if self._watch is not None:
             self._watch.stop()
         self._wake()
         if not self._running:
             self._let_go()
-        if self._gone is not None:
-            self._gone.callback(None)
+        self._house.connections.remove(self)
 
     def _let_go(self) -> None:
         mailbox, self._mailbox = self._mailbox, None
@@ -173,12 +161,9 @@ class Pop3Server(Protocol):
         """Give way to other connections."""
         self._end(Refusal("The server is busy, please try again later", "SYS/TEMP"))
 
-    def shut_down(self) -> "Deferred[None]":
-        """Say ``-ERR`` when the command in flight is done; fires when the connection is gone."""
-        if self._gone is None:
-            self._gone = Deferred()
-            self._end_soon(Refusal("The server is shutting down", "SYS/TEMP"))
-        return self._gone
+    def shut_down(self) -> None:
+        """Say ``-ERR`` when the command in flight is done, and close."""
+        self._end_soon(Refusal("The server is shutting down", "SYS/TEMP"))
 
     def cut_off(self) -> None:
         """Close now, whatever is under way."""
@@ -203,7 +188,7 @@ class Pop3Server(Protocol):
         # A transport that has a producer would wait for it for ever.
         self._line.unregisterProducer()
         self._line.loseConnection()
-        self._set_timer(CLOSING_S, self._abort)
+        self._countdown.set(CLOSING_S, self._abort)
 
     def _abort(self) -> None:
         """Close without a word: an answer may have ended in its middle."""
@@ -261,11 +246,6 @@ class Pop3Server(Protocol):
 
     # Time
 
-    def _set_timer(self, seconds: float | None, call: Callable[[], object] | None = None) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None if seconds is None or call is None else self._house.reactor.callLater(seconds, call)
-
     def _time_passed(self) -> None:
         """End who did not log in, or neither sent nor read anything for too long."""
         if self._session.before_login:
@@ -276,7 +256,7 @@ class Pop3Server(Protocol):
             self._active_at = now
         left = self._active_at + self._house.limits.pop3_idle_time - now
         if left > 0:
-            self._set_timer(left, self._time_passed)
+            self._countdown.set(left, self._time_passed)
         elif self._running:
             self._abort()
         else:
@@ -397,7 +377,7 @@ class Pop3Server(Protocol):
         if self._admission is not None:
             self._admission.authenticated()
         self._active_at = self._house.reactor.seconds()
-        self._set_timer(self._house.limits.pop3_idle_time, self._time_passed)
+        self._countdown.set(self._house.limits.pop3_idle_time, self._time_passed)
 
     def _check_open(self) -> None:
         if self._closed:

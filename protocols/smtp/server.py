@@ -5,8 +5,6 @@ One coroutine per burst of input does what the session asks, in order; replies o
 
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import assert_never
 
 from twisted.internet.defer import Deferred
@@ -21,27 +19,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from certmaild.mailbox.changes import Change, ChangeHub, ChangeKind, Watch
-from certmaild.protocols.interfaces import (
-    Admission,
-    Doorkeeper,
-    Gatekeeper,
-    Login,
-    LogInRefused,
-    LogInUnavailable,
-    Service,
-    TooManySessions,
-)
-from certmaild.protocols.limits import Limits
+from certmaild.mailbox.changes import ChangeHub
+from certmaild.protocols.connections import Connections
+from certmaild.protocols.countdown import Countdown
+from certmaild.protocols.interfaces import Doorkeeper, Gatekeeper
 from certmaild.protocols.smtp import events
+from certmaild.protocols.smtp.authentication import Authentication
 from certmaild.protocols.smtp.errors import Refusal, internal_error
 from certmaild.protocols.smtp.grammar import PlainCredentials
-from certmaild.protocols.smtp.interfaces import Hop, Listener, Reception, TlsFacts, Transaction
+from certmaild.protocols.smtp.interfaces import Hop, Reception, TlsFacts, Transaction
 from certmaild.protocols.smtp.journal import Entry, Journal
 from certmaild.protocols.smtp.session import Session
-from certmaild.protocols.smtp.terms import Terms
+from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.smtp.transport import Transport
-from certmaild.protocols.transport import Clock, Timer
+from certmaild.protocols.transport import Clock
 from certmaild.protocols.turns import Turns
 
 log = Logger()
@@ -52,19 +43,6 @@ CLOSE_TIME = 15
 """Seconds that a closing connection may take."""
 CHECK_TIME = 30
 """Seconds between looks at the time at most: patience is shorter once content is expected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terrain:
-    """What one listener needs to know."""
-
-    listener: Listener
-    hostname: str
-    limits: Limits
-    require_tls: bool = True
-    """Port 25: refuse mail before TLS (``[inbound] tls``)."""
-    clear_networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Peers that may send to port 25 without TLS all the same."""
 
 
 class SmtpFactory(Factory):
@@ -97,34 +75,11 @@ class SmtpFactory(Factory):
         self.journal = Journal(clock, hash_address)
         self.hub = hub
         self.turns = turns or Turns(clock)
-        self.connections: set[SmtpConnection] = set()
-        self._gone: Deferred[None] | None = None
+        self.connections: Connections[SmtpConnection] = Connections()
 
     def buildProtocol(self, addr: object) -> "SmtpConnection":  # type: ignore[override]  # typed by a private protocol
         """One more connection."""
         return SmtpConnection(self)
-
-    def shut_down(self) -> Deferred[None]:
-        """Say 421 4.3.2 to each connection when its command in flight is done; fires when all are gone."""
-        self._gone = Deferred()
-        for connection in list(self.connections):
-            connection.end(421, "4.3.2", "Shutting down")
-        self._check_gone()
-        return self._gone
-
-    def cut_off(self) -> None:
-        """Drop the connections that are still there, when `shut_down` has taken long enough."""
-        for connection in list(self.connections):
-            connection.transport.abortConnection()
-
-    def remove(self, connection: "SmtpConnection") -> None:
-        """A connection is gone."""
-        self.connections.discard(connection)
-        self._check_gone()
-
-    def _check_gone(self) -> None:
-        if self._gone is not None and not self.connections and not self._gone.called:
-            self._gone.callback(None)
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
@@ -132,6 +87,7 @@ class SmtpConnection(Protocol):
     """One connection."""
 
     factory: SmtpFactory
+    _authentication: Authentication
     transport: Transport  # type: ignore[assignment]  # Twisted says ITransport, which is less than it gives
 
     def __init__(self, factory: SmtpFactory) -> None:
@@ -142,10 +98,6 @@ class SmtpConnection(Protocol):
         self._peer = ""
         self._session: Session | None = None
         self._tls: TlsFacts | None = None
-        self._login: Login | None = None
-        self._watch: Watch | None = None
-        self._admission: Admission | None = None
-        self._is_proving = False
         self._transaction: Transaction | None = None
         self._sender = ""
         self._recipients: list[str] = []
@@ -158,7 +110,7 @@ class SmtpConnection(Protocol):
         self._ending: tuple[int, str, str] | None = None
         self._last_input = 0.0
         self._log_in_until: float | None = None
-        self._timer: Timer | None = None
+        self._countdown = Countdown(factory.clock)
 
     # Twisted calls these
 
@@ -169,17 +121,20 @@ class SmtpConnection(Protocol):
         self._peer = self.transport.getPeer().host
         factory.connections.add(self)
         self._last_input = factory.clock.seconds()
-        if terrain.listener is not Listener.INBOUND:
+        if terrain.is_submission:
             self._log_in_until = self._last_input + self._limits.time_to_log_in
         self.transport.registerProducer(self, True)
-        self._admission = factory.doorkeeper.admit(self._peer, host.port, self)
-        if self._admission is None:
-            if terrain.listener is not Listener.SUBMISSIONS:
+        admission = factory.doorkeeper.admit(self._peer, host.port, self)
+        self._authentication = Authentication(
+            factory.gatekeeper, factory.hub, self._peer, admission, self._account_changed
+        )
+        if admission is None:
+            if not terrain.is_in_tls_at_once:
                 self.transport.write(b"421 4.7.0 Too many connections\r\n")
             self._lose()
             return
         self._check_time()
-        if terrain.listener is not Listener.SUBMISSIONS:
+        if not terrain.is_in_tls_at_once:
             self._session = self._new_session()
             self._session.greet()
             self._flush()
@@ -194,7 +149,7 @@ class SmtpConnection(Protocol):
         if self._ending is not None:
             return
         self._session = self._new_session()
-        if self._terrain.listener is Listener.SUBMISSIONS:
+        if self._terrain.is_in_tls_at_once:
             self._session.greet()
             self._flush()
 
@@ -230,19 +185,9 @@ class SmtpConnection(Protocol):
         self._is_lost = True
         if not self._is_finishing:
             self._abort()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._watch is not None:
-            self._watch.stop()
-        if self._login is not None and self.factory.gatekeeper is not None:
-            self.factory.gatekeeper.log_out(self._login)
-        if not self._is_proving:
-            self._leave()
-        self.factory.remove(self)
-
-    def _leave(self) -> None:
-        if self._admission is not None:
-            self._admission.leave()
+        self._countdown.cancel()
+        self._authentication.end()
+        self.factory.connections.remove(self)
 
     def pauseProducing(self) -> None:
         """The client does not read our replies: read no more of its commands."""
@@ -264,6 +209,14 @@ class SmtpConnection(Protocol):
         """Give way to a new connection (PROTOCOLS section 6)."""
         self.end(421, "4.7.0", "Too many connections")
 
+    def shut_down(self) -> None:
+        """Close with 421 4.3.2 when the command in flight is done."""
+        self.end(421, "4.3.2", "Shutting down")
+
+    def cut_off(self) -> None:
+        """Close now, whatever is under way."""
+        self.transport.abortConnection()
+
     def end(self, code: int, enhanced: str, text: str) -> None:
         """Close with this reply when the command in flight is done; unfinished content is dropped."""
         if self._ending is None:
@@ -274,22 +227,8 @@ class SmtpConnection(Protocol):
     # Work
 
     def _new_session(self) -> Session:
-        terrain = self._terrain
-        is_submission = terrain.listener is not Listener.INBOUND
-        return Session(
-            Terms(
-                hostname=terrain.hostname,
-                limits=self._limits,
-                is_submission=is_submission,
-                in_tls=self._tls is not None,
-                offer_starttls=self.factory.tls is not None,
-                require_tls=is_submission or (terrain.require_tls and not self._is_in_clear_network()),
-            )
-        )
-
-    def _is_in_clear_network(self) -> bool:
-        networks = self._terrain.clear_networks
-        return bool(networks) and any(ip_address(self._peer.partition("%")[0]) in network for network in networks)
+        in_tls, offer_starttls = self._tls is not None, self.factory.tls is not None
+        return Session(self._terrain.terms(self._peer, in_tls=in_tls, offer_starttls=offer_starttls))
 
     def _work(self) -> bool:
         """Go on, or return False when it is the turn of others."""
@@ -379,7 +318,7 @@ class SmtpConnection(Protocol):
             helo=session.helo,
             esmtp=session.esmtp,
             tls=self._tls,
-            login=self._login,
+            login=self._authentication.login,
         )
         transaction = await self.factory.reception.begin(hop, event.arguments)
         if self._is_lost:
@@ -438,51 +377,22 @@ class SmtpConnection(Protocol):
         session.answer(refusal, f"Message taken as {queue_id}")
 
     async def _log_in(self, credentials: PlainCredentials) -> None:
-        gatekeeper = self.factory.gatekeeper
-        if gatekeeper is None:
-            raise Refusal(454, "4.7.0", "Authentication not available")
-        self._is_proving = True
-        try:
-            login = await gatekeeper.log_in(
-                credentials.username, credentials.password, service=Service.SUBMISSION, peer=self._peer
-            )
-        except LogInRefused:
-            raise Refusal(535, "5.7.8", "Authentication failed") from None
-        except LogInUnavailable as error:
-            raise Refusal(454, "4.7.0", error.public_text) from None
-        except TooManySessions:
-            raise Refusal(454, "4.7.0", "Too many sessions") from None
-        finally:
-            self._is_proving = False
-            if self._is_lost:
-                # Not before: who does not wait for the answer has his connections counted all the same.
-                self._leave()
-        if self._is_lost:
-            gatekeeper.log_out(login)
-            return
-        self._login = login
+        await self._authentication.log_in(credentials)
         self._log_in_until = None
-        if self._admission is not None:
-            self._admission.authenticated()
-        if self.factory.hub is not None:
-            self._watch = self.factory.hub.watch(login.user_id, self._account_changed)
 
-    def _account_changed(self, change: Change) -> None:
-        if change.kind is ChangeKind.ACCOUNT:
-            Deferred.fromCoroutine(self._end_if_revoked()).addErrback(self._fail)
+    def _account_changed(self) -> None:
+        Deferred.fromCoroutine(self._end_if_revoked()).addErrback(self._fail)
 
-    async def _end_if_revoked(self) -> None:
-        gatekeeper, login = self.factory.gatekeeper, self._login
-        if gatekeeper is None or login is None or await gatekeeper.is_valid(login) or self._is_lost:
-            return
+    async def _end_if_revoked(self) -> bool:
+        if not await self._authentication.is_revoked():
+            return False
         self.end(421, "4.7.0", "Account changed, please authenticate again")
+        return True
 
     async def _check_login(self) -> None:
         """Refuse a sender whose credential was revoked since he came."""
-        if self._login is not None:
-            await self._end_if_revoked()
-            if self._ending is not None:
-                raise Refusal(451, "4.7.0", "Account changed, please authenticate again")
+        if await self._end_if_revoked():
+            raise Refusal(451, "4.7.0", "Account changed, please authenticate again")
 
     # Ends
 
@@ -514,9 +424,7 @@ class SmtpConnection(Protocol):
         """Close, and cut the line if the peer does not let go."""
         if self._is_lost:
             return
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = self.factory.clock.callLater(CLOSE_TIME, self.transport.abortConnection)
+        self._countdown.set(CLOSE_TIME, self.transport.abortConnection)
         self.transport.unregisterProducer()  # else TLS waits for it
         self.transport.loseConnection()
 
@@ -540,10 +448,8 @@ class SmtpConnection(Protocol):
         if self._log_in_until is not None:
             due = min(due, self._log_in_until)
         if due > now or self._is_working:
-            wait = min(max(due - now, 1.0), CHECK_TIME)
-            self._timer = self.factory.clock.callLater(wait, self._check_time)
+            self._countdown.set(min(max(due - now, 1.0), CHECK_TIME), self._check_time)
             return
-        self._timer = None
         self.end(421, "4.4.2", "Timeout")
 
     def _log_message(self, session: Session, queue_id: str, refusal: Refusal | None) -> None:

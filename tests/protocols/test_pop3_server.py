@@ -161,12 +161,12 @@ def test_shut_down_waits_for_the_command_in_flight(house: PopHouse) -> None:
     idle, busy = house.log_in(), house.log_in()
     busy.slow = True
     busy.send(b"RETR 1\r\n")
-    gone = [connection.shut_down() for connection in list(house.factory.connections)]
+    gone = house.factory.connections.shut_down()
     assert idle.take() == b"-ERR [SYS/TEMP] The server is shutting down\r\n" and idle.closed and not busy.closed
     busy.slow = False
     busy.server.resumeProducing()
     assert busy.take().endswith(b".\r\n-ERR [SYS/TEMP] The server is shutting down\r\n") and busy.closed
-    assert all(one.called for one in gone)
+    assert gone.called
 
 
 def test_a_client_that_does_not_close_is_cut_off(house: PopHouse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import MailArguments, Path
 from certmaild.protocols.smtp.interfaces import Hop, Listener
-from certmaild.protocols.smtp.server import HIGH_WATER, SmtpConnection, SmtpFactory, Terrain
+from certmaild.protocols.smtp.server import HIGH_WATER, SmtpConnection, SmtpFactory
+from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import TURN_S
 
 USER = b"u" * 16
@@ -152,6 +153,7 @@ class Setting:
         *,
         limits: Limits | None = None,
         is_door_open: bool = True,
+        has_gatekeeper: bool = True,
         **terrain: Any,
     ) -> None:
         self.clock = WorkingClock()
@@ -162,7 +164,7 @@ class Setting:
             reception=self.taker,
             clock=self.clock,
             doorkeeper=self.door,  # type: ignore[arg-type]
-            gatekeeper=self.gate,  # type: ignore[arg-type]
+            gatekeeper=self.gate if has_gatekeeper else None,  # type: ignore[arg-type]
             tls=object(),  # type: ignore[arg-type]
             hub=self.hub,
             hash_address=lambda address: f"h({len(address)})",
@@ -489,7 +491,7 @@ def test_a_revoked_sender_sends_no_more(sent: bytes) -> None:
 def test_shutdown() -> None:
     setting = inbound()
     gone: list[None] = []
-    setting.factory.shut_down().addCallback(gone.append)
+    setting.factory.connections.shut_down().addCallback(gone.append)
     assert setting.said() == b"421 4.3.2 Shutting down\r\n"
     assert setting.transport.disconnecting
     assert gone == []
@@ -499,15 +501,15 @@ def test_shutdown() -> None:
 
 def test_who_stays_after_shutdown_is_cut_off() -> None:
     setting = inbound()
-    setting.factory.shut_down()
-    setting.factory.cut_off()
+    setting.factory.connections.shut_down()
+    setting.factory.connections.cut_off()
     assert setting.transport.aborted
 
 
 def test_shutdown_during_a_handshake() -> None:
     setting = Setting()
     setting.send(b"STARTTLS\r\n")
-    setting.factory.shut_down()
+    setting.factory.connections.shut_down()
     assert setting.transport.disconnecting
     setting.connection.handshakeCompleted()
     assert setting.said() == b""
@@ -517,7 +519,7 @@ def test_shutdown_of_nobody_is_at_once() -> None:
     setting = inbound()
     setting.lose()
     gone: list[None] = []
-    setting.factory.shut_down().addCallback(gone.append)
+    setting.factory.connections.shut_down().addCallback(gone.append)
     setting.connection.end(421, "4.3.2", "Shutting down")
     assert gone == [None]
 
@@ -546,15 +548,14 @@ def test_a_fault_of_the_server_itself_ends_the_connection() -> None:
 
 
 def test_no_log_in_without_a_gatekeeper() -> None:
-    setting = submission(log_in=False)
-    setting.factory.gatekeeper = None
+    setting = submission(log_in=False, has_gatekeeper=False)
     assert setting.send(AUTH) == b"454 4.7.0 Authentication not available\r\n"
 
 
 def test_shutdown_drops_unfinished_data() -> None:
     setting = inbound()
     setting.send(MESSAGE + b"half")
-    setting.factory.shut_down()
+    setting.factory.connections.shut_down()
     assert setting.said().endswith(b"421 4.3.2 Shutting down\r\n")
     assert setting.taker.transactions[0].is_aborted
 
@@ -563,7 +564,7 @@ def test_shutdown_lets_a_commit_finish() -> None:
     setting = inbound()
     setting.taker.commit = Deferred()
     setting.send(MESSAGE + b"whole\r\n.\r\nNOOP\r\n")
-    setting.factory.shut_down()
+    setting.factory.connections.shut_down()
     setting.said()
     setting.taker.commit.callback(None)
     assert setting.said() == b"250 2.0.0 Message taken as q1\r\n421 4.3.2 Shutting down\r\n"

@@ -161,7 +161,7 @@ def test_shut_down_waits_for_the_command_in_flight(house: House, hung: "Deferred
     busy.send(b"a HANG\r\nb NOOP\r\n")
     idling.send(b"a IDLE\r\n")
     asking.send(b"a AUTHENTICATE PLAIN\r\n")
-    done = house.factory.shut_down()
+    done = house.factory.connections.shut_down()
     bye = b"* BYE The server is shutting down.\r\n"
     assert [line.take() for line in (idling, silent, asking)] == [bye, bye, bye]
     assert not busy.closed
@@ -169,7 +169,7 @@ def test_shut_down_waits_for_the_command_in_flight(house: House, hung: "Deferred
     hung.callback(None)
     assert busy.take() == b"a OK Completed.\r\n" + bye
     assert done.called
-    assert house.factory.connections == set()
+    assert not house.factory.connections
 
 
 def test_eviction_and_a_closed_door(house: House) -> None:
@@ -612,8 +612,8 @@ def test_a_login_that_cannot_be_checked_stays(house: House, monkeypatch: pytest.
 def test_shut_down_twice_and_in_a_line_not_answered(house: House) -> None:
     line = house.connect()
     line.send(b"a AUTHENTICATE LOGIN\r\n")
-    first = line.server.shut_down()
-    assert line.server.shut_down() is first
+    first = house.factory.connections.shut_down()
+    assert house.factory.connections.shut_down() is first
     assert line.closed
     assert first.called
 
@@ -726,9 +726,9 @@ def test_a_long_response_lets_others_have_their_turn(house: House, monkeypatch: 
 def test_cut_off_when_shut_down_takes_too_long(house: House, hung: "Deferred[None]") -> None:
     line = house.log_in()
     line.send(b"a HANG\r\n")
-    done = house.factory.shut_down()
+    done = house.factory.connections.shut_down()
     assert not done.called
-    house.factory.cut_off()
+    house.factory.connections.cut_off()
     assert line.aborted
     assert done.called
 
