@@ -7,8 +7,6 @@ OK, without and with the flood, and what the flood was answered.
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import AbstractContextManager
@@ -19,6 +17,7 @@ from clients import Lines
 from daemon import Account, Daemon
 from figures import percentiles_ms, print_figure, wish
 from login import connect_from
+from programs import start
 
 HUMAN = "Correct horse battery %d"
 
@@ -27,12 +26,8 @@ class Flood(AbstractContextManager["Flood"]):
     """Wrong passwords for ``victim`` while the context lasts."""
 
     def __init__(self, daemon: Daemon, victim: str, *, connections: int, pipelined: int) -> None:
-        words = [daemon.ports["imaps"], daemon.ca_file, victim, connections, pipelined]
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("flood_clients.py")), *map(str, words)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        port, ca_file = daemon.ports["imaps"], daemon.ca_file
+        self._process = start("flood_clients.py", port, ca_file, victim, connections, pipelined)
         assert self._process.stdout is not None
         self._process.stdout.readline()
         self.answers: dict[str, int] = {}

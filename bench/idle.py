@@ -23,6 +23,7 @@ from pathlib import Path
 from clients import Imap, Smtp
 from daemon import Daemon
 from figures import make_message, percentiles_ms, print_figure, wish
+from programs import start
 from server import Account, Server
 from usage import read_cpu_s
 
@@ -62,11 +63,7 @@ class Generators:
         self._processes = []
         shares = [min(CLIENTS_A_PROCESS, clients - at) for at in range(0, clients, CLIENTS_A_PROCESS)]
         for share in shares:
-            process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("idle_clients.py"))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
+            process = start("idle_clients.py")
             assert process.stdin is not None
             wishes = {
                 "port": daemon.ports["imaps"],

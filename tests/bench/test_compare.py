@@ -14,6 +14,7 @@ from clients import Imap
 from compare import House, Results
 from daemon import BIN
 from figures import make_message
+from programs import environment
 from report import BEGIN, CLEAR, CRYPT, END, OURS, table
 from workloads import WORKLOADS, Counts
 
@@ -100,7 +101,9 @@ def test_a_peer_comes_up_by_command_reads_with_the_password_only_and_goes_down(s
 
     def run(word: str, *more: str) -> str:
         words = [part.format(word) for part in command]
-        return subprocess.run([*words, *more], capture_output=True, text=True, check=True, timeout=60).stdout
+        return subprocess.run(
+            [*words, *more], capture_output=True, text=True, check=True, timeout=60, env=environment()
+        ).stdout
 
     up = json.loads(run("up", "--crypt"))
     server = peer.Peer.at(short_folder / "peer")
