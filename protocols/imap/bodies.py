@@ -56,8 +56,7 @@ class BodyWriter:
             # Any word of ours would be taken for octets of the literal.
             raise ConnectionGone from error
         self._context.write(tail)
-        if self._context.wire.compressing:
-            self._context.wire.separate()
+        self._context.separate()
         return True
 
     async def _tell_item(self, reader: MessageReader, item: BodyOctets, before: bytes, started: _Started) -> None:

@@ -1,7 +1,7 @@
 """Which capabilities are announced, by state (RFC 9051 section 7.2.2)."""
 
 from certmaild.protocols.imap.context import Context
-from certmaild.protocols.imap.session import State
+from certmaild.protocols.imap.states import State
 
 ALWAYS = b"IMAP4rev1 IMAP4rev2 LITERAL+ ID ENABLE"
 BEFORE_LOGIN = b"SASL-IR AUTH=PLAIN AUTH=LOGIN"

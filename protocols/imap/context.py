@@ -20,7 +20,6 @@ IMAP4REV2 = b"IMAP4REV2"
 CONDSTORE = b"CONDSTORE"
 UTF8_ACCEPT = b"UTF8=ACCEPT"
 
-
 ARRIVALS_S = 0.5
 """How long SELECT, STATUS and NOOP wait for sealed arrivals to become messages; the rest comes as EXISTS."""
 

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from certmaild.protocols.imap.errors import No
-from certmaild.protocols.imap.session import LiteralChunk, LiteralDone, LiteralStarted, TextBehind
+from certmaild.protocols.imap.events import LiteralChunk, LiteralDone, LiteralStarted, TextBehind
 
 
 class Source(Protocol):

@@ -37,7 +37,7 @@ from certmaild.protocols.imap.commands import (
     subscribe,
 )
 from certmaild.protocols.imap.context import Context, Sync
-from certmaild.protocols.imap.session import State
+from certmaild.protocols.imap.states import State
 
 ANY = frozenset({State.NOT_AUTHENTICATED, State.AUTHENTICATED, State.SELECTED})
 BEFORE_LOGIN = frozenset({State.NOT_AUTHENTICATED})

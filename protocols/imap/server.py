@@ -17,20 +17,13 @@ from certmaild.protocols.imap.capability import capabilities
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import INTERNAL_ERROR, Bad, Bye, ConnectionGone, No, failure_of
+from certmaild.protocols.imap.events import CommandReady, LiteralChunk, LiteralDone, Reply, TextBehind
 from certmaild.protocols.imap.interfaces import Woken
 from certmaild.protocols.imap.line import Line
 from certmaild.protocols.imap.literals import Literals
 from certmaild.protocols.imap.registry import COMMANDS
-from certmaild.protocols.imap.session import (
-    CommandReady,
-    LiteralChunk,
-    LiteralDone,
-    Move,
-    Reply,
-    Session,
-    State,
-    TextBehind,
-)
+from certmaild.protocols.imap.session import Session
+from certmaild.protocols.imap.states import Move, State
 from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.transport import Clock, Transport

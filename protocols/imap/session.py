@@ -1,48 +1,27 @@
-"""The IMAP session without I/O: octets in, commands and literals out, and the four states (RFC 9051 section 3).
+"""The IMAP session without I/O: octets in, commands and literals out (RFC 9051 section 2.2).
 
 Commands run one at a time, in order: after a `CommandReady` the session answers `PAUSED` until `command_done`, so a
 line is judged by the limits of the state that the commands before it led to.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from certmaild.protocols.errors import StateError
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.errors import Bye
+from certmaild.protocols.imap.events import (
+    NEED_DATA,
+    PAUSED,
+    CommandReady,
+    Event,
+    LiteralChunk,
+    LiteralDone,
+    LiteralStarted,
+    Reply,
+    TextBehind,
+)
+from certmaild.protocols.imap.states import TRANSITIONS, Move, State
 from certmaild.protocols.limits import Limits
-
-
-class State(Enum):
-    """RFC 9051 section 3."""
-
-    NOT_AUTHENTICATED = "not authenticated"
-    AUTHENTICATED = "authenticated"
-    SELECTED = "selected"
-    LOGOUT = "logout"
-
-
-class Move(Enum):
-    """What leads from one state to another."""
-
-    LOG_IN = "log in"
-    SELECT = "select"
-    UNSELECT = "unselect"
-    LOG_OUT = "log out"
-
-
-MOVES: dict[tuple[State, Move], State] = {
-    (State.NOT_AUTHENTICATED, Move.LOG_IN): State.AUTHENTICATED,
-    (State.AUTHENTICATED, Move.SELECT): State.SELECTED,
-    (State.SELECTED, Move.SELECT): State.SELECTED,
-    (State.AUTHENTICATED, Move.UNSELECT): State.AUTHENTICATED,
-    (State.SELECTED, Move.UNSELECT): State.AUTHENTICATED,
-    (State.NOT_AUTHENTICATED, Move.LOG_OUT): State.LOGOUT,
-    (State.AUTHENTICATED, Move.LOG_OUT): State.LOGOUT,
-    (State.SELECTED, Move.LOG_OUT): State.LOGOUT,
-    (State.LOGOUT, Move.LOG_OUT): State.LOGOUT,
-}
-"""Absent means illegal. UNSELECT without a folder stays: a SELECT that fails deselects (RFC 9051 section 6.3.2)."""
 
 STREAMED = frozenset({b"APPEND"})
 """Commands whose literals, but for one in the first argument, are handed on as they arrive."""
@@ -55,63 +34,6 @@ MAX_DIGITS = 18
 MAX_TAG = 255
 MAX_NAME = 32
 _NOT_IN_TAG = frozenset(b'(){ %*"\\+\x7f') | frozenset(range(32)) | frozenset(range(128, 256))
-
-
-@dataclass(frozen=True, slots=True)
-class LiteralStarted:
-    """A literal of a streamed command is announced; `Session.accept_literal` or `refuse_literal` answers it."""
-
-    size: int
-    binary: bool
-    synchronizing: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CommandReady:
-    """A command to run: complete, or (with ``literal``) as far as its first streamed literal."""
-
-    command: Command
-    literal: LiteralStarted | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LiteralChunk:
-    """Octets of the streamed literal."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LiteralDone:
-    """The streamed literal has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextBehind:
-    """Text behind a streamed literal, up to the next one or to the end of the command."""
-
-    text: bytes
-    literal: LiteralStarted | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Octets to send at once; then, with ``close``, the end."""
-
-    data: bytes
-    close: bool = False
-
-
-class Waiting(Enum):
-    """No event: why."""
-
-    NEED_DATA = auto()
-    PAUSED = auto()
-
-
-NEED_DATA = Waiting.NEED_DATA
-PAUSED = Waiting.PAUSED
-Event = CommandReady | LiteralChunk | LiteralDone | TextBehind | Reply | Waiting
 
 
 class _Mode(Enum):
@@ -164,7 +86,7 @@ class Session:
     def move(self, move: Move) -> None:
         """Change state by the table. Raises `StateError` for a move that is not in it."""
         try:
-            self.state = MOVES[self.state, move]
+            self.state = TRANSITIONS[self.state, move]
         except KeyError:
             raise StateError(f"cannot {move.value} in state {self.state.value}") from None
 

@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 from certmaild.mailbox.identifiers import BoxId
@@ -17,7 +17,7 @@ class SelectedView:
     """Sequence numbers as this session knows them (RFC 9051 section 2.3.1.2).
 
     A message keeps its number until this session is told of its EXPUNGE, whatever other sessions know. `take` stores
-    what the mailbox reports, `exists_told` and `release_expunged` are called when the client is told.
+    what the mailbox reports; `release_expunged` is called when the client is told that messages are gone.
     """
 
     __slots__ = (
@@ -77,28 +77,10 @@ class SelectedView:
         """The UID that ``*`` means in UID commands; 0 in an empty folder."""
         return self.uids[-1] if self.uids else 0
 
-    def uid(self, number: int) -> int | None:
-        """The UID of a sequence number, or None beyond the last."""
-        return self.uids[number - 1] if 0 < number <= len(self.uids) else None
-
     def number(self, uid: int) -> int | None:
         """The sequence number of a UID, or None when this session has no such message."""
         at = bisect_left(self.uids, uid)
         return at + 1 if at < len(self.uids) and self.uids[at] == uid else None
-
-    def uids_of_numbers(self, numbers: Iterable[range]) -> list[int]:
-        """UIDs, ascending, each once, of ranges of sequence numbers; numbers beyond the last are passed over."""
-        chosen: set[int] = set()
-        for part in numbers:
-            chosen.update(self.uids[max(part.start, 1) - 1 : max(part.stop, 1) - 1])
-        return sorted(chosen)
-
-    def uids_within(self, parts: Iterable[range]) -> list[int]:
-        """UIDs of this view, ascending, each once, that lie in ranges of UIDs."""
-        chosen: set[int] = set()
-        for part in parts:
-            chosen.update(self.uids[bisect_left(self.uids, part.start) : bisect_left(self.uids, part.stop)])
-        return sorted(chosen)
 
     def is_recent(self, uid: int) -> bool:
         r"""Whether this session is the first to be told of the message (``\Recent``, rev1)."""
@@ -106,7 +88,7 @@ class SelectedView:
 
     @property
     def recent(self) -> tuple[range, ...]:
-        r"""Ranges of UIDs that are ``\\Recent`` for this session; they may span UIDs that do not exist."""
+        r"""Ranges of UIDs that are ``\Recent`` for this session; they may span UIDs that do not exist."""
         return tuple(self._recent)
 
     @property

@@ -104,6 +104,7 @@ class Stuffer:
 
     def __init__(self) -> None:
         self._tail = b"\r\n"
+        self._begun = False
 
     def feed(self, data: bytes) -> bytes:
         """The same octets, stuffed."""
@@ -115,8 +116,6 @@ class Stuffer:
         if b"." in data:
             data = data.replace(b"\n.", b"\n..")
         return b"." + data if starts_line and data.startswith(b".") else data
-
-    _begun = False
 
     def finish(self) -> bytes:
         """What ends the answer. Content without a final CRLF, empty content too, gets one."""

@@ -14,7 +14,7 @@ class Maildrop:
 
     uids: "array[int]" = field(default_factory=lambda: array("I"))
     sizes: "array[int]" = field(default_factory=lambda: array("Q"))
-    """Octets as sent, byte-stuffing undone."""
+    """Octets as sent, before a dot is put to lines that begin with one (RFC 1939 section 11)."""
     mids: bytearray = field(default_factory=bytearray, repr=False)
     copies: set[int] = field(default_factory=set)
     """Indexes of copies in a folder that holds the same message already."""

@@ -12,11 +12,6 @@ class Refusal(ProtocolError):
         self.enhanced = enhanced
         self.text = text
 
-    @property
-    def is_temporary(self) -> bool:
-        """Whether the same thing may succeed later."""
-        return self.code < 500
-
 
 def internal_error() -> Refusal:
     """The fixed answer to anything unexpected; the reason is in the log only."""

@@ -254,7 +254,6 @@ def test_grammar_raises_refusals_only(text: bytes) -> None:
             parse(text)
         except Refusal as refusal:
             assert 500 <= refusal.code < 600
-            assert not refusal.is_temporary
     with contextlib.suppress(Refusal):
         grammar.parse_rcpt(b"TO:" + text, utf8=True)
 

@@ -6,7 +6,7 @@
 from enum import Enum
 from pathlib import Path
 
-from certmaild.protocols.imap import session as imap
+from certmaild.protocols.imap import states as imap
 from certmaild.protocols.pop3 import session as pop3
 from certmaild.protocols.smtp import states as smtp
 
@@ -28,7 +28,7 @@ def diagram(title: str, table: dict[tuple[Enum, Enum], Enum]) -> str:
 
 def document() -> str:
     """The whole page."""
-    tables = (("IMAP", imap.MOVES), ("POP3", pop3.TRANSITIONS), ("SMTP", smtp.TRANSITIONS))
+    tables = (("IMAP", imap.TRANSITIONS), ("POP3", pop3.TRANSITIONS), ("SMTP", smtp.TRANSITIONS))
     return HEAD + "".join(diagram(title, dict(table)) for title, table in tables)
 
 

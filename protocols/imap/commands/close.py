@@ -2,7 +2,7 @@
 
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
-from certmaild.protocols.imap.session import Move
+from certmaild.protocols.imap.states import Move
 
 
 async def run(context: Context, command: Command) -> None:

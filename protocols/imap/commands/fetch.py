@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from certmaild.mailbox.cards import Card
+from certmaild.mailbox.pages import cut
 from certmaild.mailbox.values import EntryBlock, FlagOp, Flags, SystemFlag
 from certmaild.protocols.imap.bodies import BodyWriter
 from certmaild.protocols.imap.command import Command
@@ -161,7 +162,7 @@ class Fetch:
         if self._separate and self._context.wire.compressing:
             for line in lines:
                 write(line)
-                self._context.wire.separate()
+                self._context.separate()
         else:
             write(b"".join(lines))
 
@@ -193,18 +194,3 @@ class Fetch:
         flags, keywords, modseqs = zip(*rows, strict=True)
         changed = replace(block, flags=array("H", flags), keywords=array("Q", keywords), modseqs=array("Q", modseqs))
         return changed, result.changed
-
-
-def cut(block: EntryBlock, low: int, high: int) -> EntryBlock:
-    """A run of the entries of a block."""
-    return EntryBlock(
-        block.uids[low:high],
-        block.mids[16 * low : 16 * high],
-        block.mks[32 * low : 32 * high],
-        block.flags[low:high],
-        block.keywords[low:high],
-        block.modseqs[low:high],
-        block.internal_dates[low:high],
-        block.sizes[low:high],
-        block.save_dates[low:high],
-    )

@@ -1,6 +1,5 @@
 """LIST with its extensions (RFC 9051 section 6.3.9, RFC 5258, RFC 5819, RFC 6154), and XLIST."""
 
-import re
 from dataclasses import dataclass, field
 
 from certmaild.mailbox.errors import FolderMissing
@@ -19,7 +18,6 @@ SELECTIONS = frozenset({b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-U
 RETURNS = frozenset({b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"})
 GMAIL = {SpecialUse.JUNK: b"\\Spam", SpecialUse.ALL: b"\\AllMail", SpecialUse.FLAGGED: b"\\Starred"}
 """XLIST is older than RFC 6154 and has names of its own."""
-_WILDCARDS = re.compile(r"[*%]+")
 
 
 @dataclass(slots=True)
@@ -109,9 +107,8 @@ def read_patterns(context: Context, cursor: Cursor, reference: str) -> tuple[lis
 
 
 def read_pattern(context: Context, reference: str, text: bytes) -> Pattern:
-    """A pattern behind its reference; runs of wildcards become one, which means the same and matches faster."""
-    whole = reference + parse_mailbox_name(text, utf8=context.utf8)
-    return Pattern(_WILDCARDS.sub(lambda run: "*" if "*" in run.group() else "%", whole))
+    """A pattern behind its reference."""
+    return Pattern(reference + parse_mailbox_name(text, utf8=context.utf8))
 
 
 def read_question(context: Context, cursor: Cursor) -> Question:

@@ -41,7 +41,7 @@ class ViewScope:
         return choose(self._view, text, by_uid=True).uids
 
     def recent(self) -> UidSet:
-        r"""``\\Recent`` for this session."""
+        r"""``\Recent`` for this session."""
         return self._view.recent
 
 

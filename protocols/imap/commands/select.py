@@ -5,7 +5,7 @@ from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import Bad
 from certmaild.protocols.imap.grammar.tokens import Cursor
 from certmaild.protocols.imap.names import find_folder, list_line, read_given
-from certmaild.protocols.imap.session import Move
+from certmaild.protocols.imap.states import Move
 from certmaild.protocols.imap.view import SelectedView
 
 

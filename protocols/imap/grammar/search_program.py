@@ -96,7 +96,7 @@ class Scope(Protocol):
         ...
 
     def recent(self) -> UidSet:
-        r"""UIDs that are ``\\Recent`` for this session."""
+        r"""UIDs that are ``\Recent`` for this session."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Sequence sets (RFC 9051 section 9, ``sequence-set``), parsed to ascending ranges and formatted from numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from certmaild.protocols.errors import GrammarError
 
@@ -73,11 +73,6 @@ def format_sequence_set(numbers: Iterable[int]) -> bytes:
     if first >= 0:
         parts.append(_run(first, last))
     return b",".join(parts)
-
-
-def format_ranges(ranges: Sequence[range]) -> bytes:
-    """Text of ranges that are not empty."""
-    return b",".join([_run(part.start, part.stop - 1) for part in ranges])
 
 
 def _run(first: int, last: int) -> bytes:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from certmaild.protocols.errors import GrammarError
 
@@ -17,7 +17,6 @@ NUMBER64 = (1 << 63) - 1
 _ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 _ASTRING = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\]+')
 _LIST_MAILBOX = re.compile(rb'[^\x00-\x20\x7f-\xff(){"\\]+')
-_TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]+')
 _WORD = re.compile(rb"[A-Za-z0-9.]+")
 _DIGITS = re.compile(rb"[0-9]{1,20}")
 _SEQUENCE = re.compile(rb"[0-9:*,]+|\$")
@@ -106,10 +105,6 @@ class Cursor:
     def word(self) -> bytes:
         """Letters, digits and dots, in capitals: the name of a FETCH item up to its bracket."""
         return self._take(_WORD).upper()
-
-    def tag(self) -> bytes:
-        """``tag``."""
-        return self._take(_TAG)
 
     def number(self, largest: int = NUMBER) -> int:
         """``number``, at most ``largest``."""
@@ -206,10 +201,6 @@ class Cursor:
         self.expect(b")")
         return found
 
-    def one_or_items(self, item: Callable[[], T]) -> list[T]:
-        """One item, or a list of them."""
-        return self.items(item) if self.peek() == b"(" else [item()]
-
 
 def decode_utf8(octets: bytes) -> str:
     """The text; raises `GrammarError` if it is no UTF-8."""
@@ -217,11 +208,6 @@ def decode_utf8(octets: bytes) -> str:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
         raise GrammarError("not UTF-8") from None
-
-
-def refuse() -> NoReturn:
-    """Raise `GrammarError`."""
-    raise GrammarError("not understood")
 
 
 def quote(octets: bytes, *, utf8: bool = False) -> bytes:

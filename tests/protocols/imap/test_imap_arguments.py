@@ -52,7 +52,7 @@ from certmaild.protocols.imap.grammar.search_program import (
 )
 from certmaild.protocols.imap.grammar.sequence_sets import parse_sequence_set
 from certmaild.protocols.imap.grammar.store_arguments import StoreRequest, parse_store
-from certmaild.protocols.imap.grammar.tokens import Cursor, refuse
+from certmaild.protocols.imap.grammar.tokens import Cursor
 
 
 def fetch(text: bytes) -> FetchProgram:
@@ -364,8 +364,3 @@ def test_garbage_raises_grammar_errors_only(words: list[bytes], parse: Callable[
     for pieces in ((gap.join(words),), tuple(words)):
         with contextlib.suppress(GrammarError):
             parse(Cursor(pieces))
-
-
-def test_refuse() -> None:
-    with pytest.raises(GrammarError):
-        refuse()

@@ -8,23 +8,18 @@ from hypothesis import strategies as st
 
 from certmaild.protocols.errors import StateError
 from certmaild.protocols.imap.errors import Bye
-from certmaild.protocols.imap.session import (
-    BUFFER_OCTETS,
-    MOVES,
+from certmaild.protocols.imap.events import (
     NEED_DATA,
     PAUSED,
     CommandReady,
     LiteralChunk,
     LiteralDone,
     LiteralStarted,
-    Move,
     Reply,
-    Session,
-    State,
     TextBehind,
-    parse_head,
-    split_literal,
 )
+from certmaild.protocols.imap.session import BUFFER_OCTETS, Session, parse_head, split_literal
+from certmaild.protocols.imap.states import TRANSITIONS, Move, State
 from certmaild.protocols.limits import Limits
 
 LIMITS = Limits(command_line_before_login=40, command_line=80, literal_before_login=10, literal=20, message_size=100)
@@ -404,9 +399,9 @@ def test_states_move_by_the_table_only() -> None:
         for move in Move:
             session = make(logged_in=False)
             session.state = state
-            if (state, move) in MOVES:
+            if (state, move) in TRANSITIONS:
                 session.move(move)
-                assert session.state is MOVES[state, move]
+                assert session.state is TRANSITIONS[state, move]
             else:
                 with pytest.raises(StateError):
                     session.move(move)
