@@ -20,10 +20,11 @@ from certmaild.protocols.countdown import Countdown
 from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.pop3.errors import Refusal, internal_error
+from certmaild.protocols.pop3.events import Closed, Event, LogIn, Retrieve, Send, Signal, Update
 from certmaild.protocols.pop3.failures import refusal_of
 from certmaild.protocols.pop3.grammar import Credentials, LineLimit, Stuffer
 from certmaild.protocols.pop3.maildrop import Maildrop
-from certmaild.protocols.pop3.session import Closed, Event, LogIn, Retrieve, Send, Session, Signal, Update
+from certmaild.protocols.pop3.session import Session
 from certmaild.protocols.transport import Clock, Transport
 from certmaild.protocols.turns import Turns
 

@@ -1,15 +1,15 @@
 """A POP3 conversation without I/O (RFC 1939, 2449, 5034, 3206, 6856)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final
 
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.pop3 import grammar
 from certmaild.protocols.pop3.errors import BadCommand, Refusal
+from certmaild.protocols.pop3.events import Closed, Event, LogIn, Retrieve, Send, Signal, Update
 from certmaild.protocols.pop3.grammar import Command, Credentials
 from certmaild.protocols.pop3.maildrop import Maildrop
+from certmaild.protocols.pop3.states import TRANSITIONS, Move, State
 
 MECHANISMS: Final = (b"PLAIN", b"LOGIN")
 CAPABILITIES: Final = (
@@ -30,95 +30,6 @@ BUFFERED: Final = 64 * 1024
 """Octets that may wait for the command in flight before the client has to wait."""
 LINES_IN_A_ROW: Final = 64
 """Lines answered before other connections get their turn."""
-
-
-class State(Enum):
-    """Where the conversation stands (RFC 1939 section 3; USER and AUTH have their own place)."""
-
-    AUTHORIZATION = auto()
-    NAMED = auto()
-    """After USER."""
-    EXCHANGE = auto()
-    """Within AUTH."""
-    LOGGING_IN = auto()
-    TRANSACTION = auto()
-    UPDATE = auto()
-    CLOSED = auto()
-
-
-class Move(Enum):
-    """What changes the state."""
-
-    USER = auto()
-    AUTH = auto()
-    CREDENTIALS = auto()
-    REFUSED = auto()
-    ACCEPTED = auto()
-    COMMIT = auto()
-    CLOSE = auto()
-
-
-_BEFORE: Final = (State.AUTHORIZATION, State.NAMED)
-TRANSITIONS: Final[dict[tuple[State, Move], State]] = {
-    **{(state, Move.USER): State.NAMED for state in _BEFORE},
-    **{(state, Move.AUTH): State.EXCHANGE for state in _BEFORE},
-    (State.NAMED, Move.CREDENTIALS): State.LOGGING_IN,
-    (State.EXCHANGE, Move.CREDENTIALS): State.LOGGING_IN,
-    (State.NAMED, Move.REFUSED): State.AUTHORIZATION,
-    (State.EXCHANGE, Move.REFUSED): State.AUTHORIZATION,
-    (State.LOGGING_IN, Move.REFUSED): State.AUTHORIZATION,
-    (State.LOGGING_IN, Move.ACCEPTED): State.TRANSACTION,
-    (State.TRANSACTION, Move.COMMIT): State.UPDATE,
-    **{(state, Move.CLOSE): State.CLOSED for state in State},
-}
-"""Legal moves; a missing pair is a mistake of this program."""
-
-
-class Signal(Enum):
-    """What `Session.next_event` gives when there is no event."""
-
-    NEED_DATA = auto()
-    PAUSED = auto()
-    """An event waits for its answer."""
-    MORE = auto()
-    """Lines are left; ask again once other connections had their turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogIn:
-    """To be answered by `accept` or `refuse`."""
-
-    credentials: Credentials
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send these pieces, then `done`."""
-
-    pieces: Iterator[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieve:
-    """RETR, or TOP with ``lines``: send the message at ``index``, then `done`; or `refuse`."""
-
-    index: int
-    lines: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """QUIT: remove the messages at these indexes, then `done` or `refuse`; the session is at its end."""
-
-    indexes: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """Send what `take_output` holds, then close."""
-
-
-Event = LogIn | Send | Retrieve | Update | Closed
 
 
 class Session:

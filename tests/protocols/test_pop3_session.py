@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.pop3 import grammar
 from certmaild.protocols.pop3.errors import BadCommand, Refusal
+from certmaild.protocols.pop3.events import Closed, LogIn, Retrieve, Send, Signal, Update
 from certmaild.protocols.pop3.grammar import LineLimit, Stuffer
 from certmaild.protocols.pop3.maildrop import Maildrop
-from certmaild.protocols.pop3.session import Closed, LogIn, Retrieve, Send, Session, Signal, State, Update
+from certmaild.protocols.pop3.session import Session
+from certmaild.protocols.pop3.states import State
 
 TRANSCRIPTS = sorted((Path(__file__).parent.parent / "transcripts" / "pop3").glob("*.txt"))
 

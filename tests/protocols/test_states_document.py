@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from certmaild.protocols.imap import states as imap
-from certmaild.protocols.pop3 import session as pop3
+from certmaild.protocols.pop3 import states as pop3
 from certmaild.protocols.smtp import states as smtp
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "states.md"
