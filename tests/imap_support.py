@@ -1,74 +1,32 @@
 """An IMAP house for tests: the real server and mailbox on the memory engine, a clock, no sockets."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from line_support import Door, Line
+from line_support import PASSWORD, Door, Gate, Line
+from mailbox_support import ADDRESS
 from support import WorkingClock, memory_engine, run
 
 from certmaild.keystore.server_secrets import ServerSecrets
-from certmaild.keystore.users import KeyRing, create_user_keys
+from certmaild.keystore.users import create_user_keys
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.engine_memory import MemoryEngine
 from certmaild.mailbox.folders import new_account_rows
-from certmaild.mailbox.identifiers import CredentialId, UserId
+from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Account, Role, SentCopies, State, encode_account
-from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.values import Flags, NewMessage
 from certmaild.protocols.imap.server import ImapFactory
-from certmaild.protocols.interfaces import (
-    Login,
-    LogInRefused,
-    LogInUnavailable,
-    Service,
-    TooManySessions,
-)
+from certmaild.protocols.interfaces import Service
 from certmaild.protocols.limits import Limits
 
 NOW = 1_750_000_000
-ADDRESS, PASSWORD = "joe@example.com", "secret"
 MAIL = b"From: ann@example.org\r\nTo: joe@example.com\r\nSubject: hello\r\n\r\nbody\r\n"
 
 
 def make_secrets(directory: Path) -> ServerSecrets:
     return ServerSecrets.create(directory / "secrets")
-
-
-@dataclass
-class Gate:
-    """A gatekeeper with one user and switches for what goes wrong."""
-
-    pool: MailboxPool
-    keys: KeyRing
-    valid: bool = True
-    read_only: bool = False
-    unavailable: bool = False
-    full: bool = False
-    sessions: int = 0
-
-    async def log_in(self, username: bytes, password: bytes, *, service: Service, peer: str) -> Login:
-        assert service is Service.IMAP
-        assert peer in ("192.0.2.1", "127.0.0.1")
-        if self.unavailable:
-            raise LogInUnavailable("later")
-        if self.full:
-            raise TooManySessions
-        if (username, password) != (ADDRESS.encode(), PASSWORD.encode()):
-            raise LogInRefused
-        self.sessions += 1
-        return Login(UserId(self.keys.user_id), ADDRESS, CredentialId(1), self.read_only, self.keys)
-
-    async def is_valid(self, login: Login) -> bool:
-        return self.valid
-
-    def log_out(self, login: Login) -> None:
-        self.sessions -= 1
-
-    async def open_mailbox(self, login: Login) -> OpenMailbox:
-        return self.pool.open(login.user_id, login.address, login.keys)
 
 
 class House:
@@ -87,7 +45,7 @@ class House:
 
         run(self.engine.write(fill))
         self.pool = MailboxPool(self.engine, secrets, self.engine.hub, lambda: NOW + self.clock.seconds())
-        self.gate = Gate(self.pool, keys)
+        self.gate = Gate(Service.IMAP, lambda: self.pool, keys)
         self.door = Door()
         self.factory = ImapFactory(self.gate, self.door, limits, self.clock)
         self.user_id = UserId(keys.user_id)

@@ -1,7 +1,19 @@
-"""What the houses of IMAP and POP3 for tests share: a doorkeeper, and a transport that keeps what is written."""
+"""What the houses of IMAP and POP3 for tests share: doorkeeper, gatekeeper, and a transport that keeps all."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+
+from mailbox_support import ADDRESS
+from twisted.internet.defer import Deferred
+
+from certmaild.keystore.users import KeyRing
+from certmaild.mailbox.identifiers import CredentialId, UserId
+from certmaild.mailbox.opened import OpenMailbox
+from certmaild.mailbox.pool import MailboxPool
+from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
+
+PASSWORD = "secret"
 
 
 class Door:
@@ -19,6 +31,43 @@ class Door:
 
     def leave(self) -> None:
         self.inside -= 1
+
+
+class Gate:
+    """A gatekeeper with one user and switches for what goes wrong; ``pool`` gives the pool of the moment."""
+
+    def __init__(self, service: Service, pool: Callable[[], MailboxPool], keys: KeyRing) -> None:
+        self._service = service
+        self._pool = pool
+        self._keys = keys
+        self.valid = True
+        self.read_only = self.unavailable = self.full = False
+        self.sessions = 0
+        self.answer: Deferred[None] | None = None
+        """Where there is one, log-ins wait for it."""
+
+    async def log_in(self, username: bytes, password: bytes, *, service: Service, peer: str) -> Login:
+        assert service is self._service
+        assert peer in ("192.0.2.1", "127.0.0.1")
+        if self.answer is not None:
+            await self.answer
+        if self.unavailable:
+            raise LogInUnavailable("later")
+        if self.full:
+            raise TooManySessions
+        if (username, password) != (ADDRESS.encode(), PASSWORD.encode()):
+            raise LogInRefused
+        self.sessions += 1
+        return Login(UserId(self._keys.user_id), ADDRESS, CredentialId(1), self.read_only, self._keys)
+
+    async def is_valid(self, login: Login) -> bool:
+        return self.valid
+
+    def log_out(self, login: Login) -> None:
+        self.sessions -= 1
+
+    async def open_mailbox(self, login: Login) -> OpenMailbox:
+        return self._pool().open(login.user_id, login.address, login.keys)
 
 
 class Line:

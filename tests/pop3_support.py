@@ -3,52 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from line_support import Door, Line
-from mailbox_support import ADDRESS, ALL, House, make_house
+from line_support import PASSWORD, Door, Gate, Line
+from mailbox_support import ADDRESS, ALL, make_house
 from support import WorkingClock, run
 
 from certmaild.mailbox.changes import Change, ChangeKind
-from certmaild.mailbox.identifiers import CredentialId
-from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.values import FlagOp, Flags, SystemFlag
-from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
+from certmaild.protocols.interfaces import Service
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.pop3.server import Pop3Factory
 
-PASSWORD = "secret"
 MAIL = b"From: ann@example.org\r\nTo: joe@example.com\r\nSubject: hello\r\n\r\nbody\r\n"
 LOG_IN = b"USER %b\r\nPASS %b\r\n" % (ADDRESS.encode(), PASSWORD.encode())
-
-
-class Gate:
-    """A gatekeeper with one user and switches for what goes wrong."""
-
-    def __init__(self, store: House) -> None:
-        self.store = store
-        self.valid = True
-        self.read_only = self.unavailable = self.full = False
-        self.sessions = 0
-
-    async def log_in(self, username: bytes, password: bytes, *, service: Service, peer: str) -> Login:
-        assert service is Service.POP3
-        assert peer in ("192.0.2.1", "127.0.0.1")
-        if self.unavailable:
-            raise LogInUnavailable("later")
-        if self.full:
-            raise TooManySessions
-        if (username, password) != (ADDRESS.encode(), PASSWORD.encode()):
-            raise LogInRefused
-        self.sessions += 1
-        return Login(self.store.user_id, ADDRESS, CredentialId(1), self.read_only, self.store.keys)
-
-    async def is_valid(self, login: Login) -> bool:
-        return self.valid
-
-    def log_out(self, login: Login) -> None:
-        self.sessions -= 1
-
-    async def open_mailbox(self, login: Login) -> OpenMailbox:
-        return self.store.pool.open(login.user_id, login.address, login.keys)
 
 
 class PopHouse:
@@ -57,7 +23,7 @@ class PopHouse:
     def __init__(self, directory: Path, limits: Limits = Limits()) -> None:  # noqa: B008
         self.clock = WorkingClock()
         self.store = make_house(directory)
-        self.gate = Gate(self.store)
+        self.gate = Gate(Service.POP3, lambda: self.store.pool, self.store.keys)
         self.door = Door()
         gate: Any = self.gate
         door: Any = self.door

@@ -1,42 +1,22 @@
 """poplib over real TLS, certificates verified, against the POP3 server and mailbox in a process of their own."""
 
 import poplib
-import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mailbox_support import PREFIX
 from pop3_support import ADDRESS, MAIL, PASSWORD
+from program_support import Program
 
-TESTS = Path(__file__).parent.parent
 DOTS = b"Subject: dots\r\n\r\n.\r\n..two\r\nbody\r\n.end\r\n"
 NO_FINAL_CRLF = b"Subject: cut short\r\n\r\nno end"
 LARGE = b"Subject: large\r\n\r\n" + (b"." + b"x" * 97 + b"\r\n") * 8_000
 
 
-class Daemon:
-    def __init__(self, directory: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(TESTS / "pop3_daemon.py"), str(directory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={"PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
-        )
-        assert self.process.stdout is not None
-        port, authority = self.process.stdout.readline().split()
-        self.port = int(port)
-        self.context = ssl.create_default_context(cafile=authority)
-
+class Daemon(Program):
     def command(self, word: str, octets: bytes = b"") -> str:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{word} {octets.hex()}\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
+        return self.ask(f"{word} {octets.hex()}")
 
     def restart(self) -> None:
         self.port = int(self.command("restart"))
@@ -50,11 +30,8 @@ class Daemon:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
-    yield daemon
-    assert daemon.process.stdin is not None
-    daemon.process.stdin.close()
-    assert daemon.process.wait(30) == 0
+    with Daemon("pop3_daemon.py", tmp_path) as daemon:
+        yield daemon
 
 
 def sizes_of(client: poplib.POP3_SSL) -> list[int]:

@@ -11,7 +11,7 @@ from certmaild.mailbox.changes import ChangeKind
 from certmaild.mailbox.content import Content
 from certmaild.mailbox.errors import Damaged, StoreUnavailable
 from certmaild.mailbox.opened import OpenMailbox
-from certmaild.protocols.interfaces import Login, LogInRefused
+from certmaild.protocols.interfaces import Login
 from certmaild.protocols.pop3.server import CLOSING_S
 from certmaild.protocols.turns import TURN_S
 
@@ -213,16 +213,8 @@ def test_the_unexpected_is_an_internal_error(house: PopHouse, monkeypatch: pytes
     assert not line.closed
 
 
-def test_who_leaves_during_his_log_in_keeps_his_place_until_it_is_answered(
-    house: PopHouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer: Deferred[None] = Deferred()
-
-    async def log_in(*_: object, **__: object) -> Login:
-        await answer
-        raise LogInRefused
-
-    monkeypatch.setattr(house.gate, "log_in", log_in)
+def test_who_leaves_during_his_log_in_keeps_his_place_until_it_is_answered(house: PopHouse) -> None:
+    house.gate.answer = answer = Deferred()
     line = house.connect()
     line.send(b"USER somebody\r\nPASS guess\r\n")
     line.hang_up()

@@ -1,9 +1,6 @@
 """imaplib and imapclient over real TLS, certificates verified, against the IMAP server in a process of its own."""
 
 import imaplib
-import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,31 +8,13 @@ from pathlib import Path
 import imapclient
 import pytest
 from imap_support import ADDRESS, MAIL, PASSWORD
+from program_support import Program
 
-TESTS = Path(__file__).parent.parent.parent
 
-
-class Daemon:
-    def __init__(self, directory: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(TESTS / "imap_daemon.py"), str(directory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={"PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
-        )
-        assert self.process.stdout is not None
-        port, authority = self.process.stdout.readline().split()
-        self.port = int(port)
-        self.context = ssl.create_default_context(cafile=authority)
-
+class Daemon(Program):
     def command(self, line: str) -> int:
         """Do it; resident octets after it."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        return int(self.ask(line))
 
     def imaplib(self) -> imaplib.IMAP4_SSL:
         client = imaplib.IMAP4_SSL("localhost", self.port, ssl_context=self.context, timeout=30)
@@ -45,11 +24,8 @@ class Daemon:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
-    yield daemon
-    assert daemon.process.stdin is not None
-    daemon.process.stdin.close()
-    assert daemon.process.wait(30) == 0
+    with Daemon("imap_daemon.py", tmp_path) as daemon:
+        yield daemon
 
 
 def test_imaplib(daemon: Daemon) -> None:
