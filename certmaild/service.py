@@ -55,7 +55,7 @@ def makeService(options: Options) -> "MailService":
         _set_up_first(config, options)
     except (ConfigError, KeystoreError, NotSetUp, OSError) as problem:
         # twistd would print a traceback for any other exception.
-        raise SystemExit(f"certmaild: {problem}") from None
+        raise SystemExit(f"certmaild: {_words(problem)}") from None
     return MailService(config, data=options["data"])
 
 
@@ -148,7 +148,7 @@ class MailService(Service):
 
     def _failed_to_start(self, failure: Any, reactor: Any) -> None:
         if failure.check(KeystoreError, MailboxError, NotSetUp, OSError, WorkersFailed):
-            log.critical("cannot start: {problem}", problem=str(failure.value))
+            log.critical("cannot start: {problem}", problem=_words(failure.value))
         else:
             log.failure("cannot start", failure)
         reactor.callWhenRunning(_stop, reactor)
@@ -180,6 +180,16 @@ class MailService(Service):
             log.error("not reloaded, all stays as it was: {problem}", problem=str(problem))
             return
         log.info("reloaded certificates and configuration")
+
+
+def _words(problem: BaseException) -> str:
+    """What a person is told of why the start failed."""
+    if not isinstance(problem, OSError):
+        return str(problem)
+    text = f"{problem.filename or 'the operating system'}: {problem.strerror or type(problem).__name__}"
+    if isinstance(problem, PermissionError):
+        text += "; the user that the server runs as must own the data directory and may read the program"
+    return text
 
 
 def _stop(reactor: Any) -> None:

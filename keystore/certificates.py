@@ -128,7 +128,8 @@ def _read(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as fault:
-        raise CertificateUnfit(f"the {what} file {path} cannot be read: {fault.strerror}") from None
+        hint = "; the user that the server runs as must be able to" if isinstance(fault, PermissionError) else ""
+        raise CertificateUnfit(f"the {what} file {path} cannot be read: {fault.strerror}{hint}") from None
 
 
 def _authority(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:

@@ -128,7 +128,11 @@ def list_users(place: Place, as_json: bool) -> None:
     """All accounts."""
     with place.store() as store:
         views = store.driver.run(list_accounts(store.engine, store.secrets))
-    show([_row(view) for view in views], COLUMNS, as_json=as_json, empty="There is no account.")
+    rows = [_row(view) for view in views]
+    if not as_json:
+        # Their names would fold every other column.
+        rows = [row | {"aliases": len(view.aliases)} for row, view in zip(rows, views, strict=True)]
+    show(rows, COLUMNS, as_json=as_json, empty="There is no account.")
 
 
 @user.command("show")

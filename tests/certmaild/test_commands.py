@@ -270,6 +270,16 @@ def test_a_store_restored_without_its_certificate_gets_a_new_one(line: Line) -> 
     assert (data / "ca.pem").exists()
 
 
+def test_many_aliases_leave_the_list_of_accounts_narrow(line: Line) -> None:
+    line.run("user", "add", "ann@example.com")
+    for number in range(3):
+        line.run("alias", "add", f"alias{number}@example.com", "ann@example.com")
+    shown = line.run("user", "list").stdout.splitlines()
+    assert shown[1].split()[-1] == "3"
+    assert max(map(len, shown)) < 80
+    assert len(line.json("user", "list")[0]["aliases"]) == 3
+
+
 def test_nobody_listens(line: Line) -> None:
     failed = line.run("check", status=1)
     assert failed.stderr == "imaps: log in, read, compare: nobody listens there; start the daemon, or read its log.\n"

@@ -132,3 +132,14 @@ def test_a_start_without_room_says_so(tmp_path: Path) -> None:
         assert "none: new mail is refused" in daemon.command("status")
         daemon.stop()
         assert "has less than free_disk (900000000000000 octets) left; make room" in daemon.log.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_data_of_another_user_is_refused_in_words(own_daemon: Daemon) -> None:
+    own_daemon.stop()
+    words = [str(BIN / "twistd"), "-n", "--pidfile=", "--uid", "65534", "--gid", "65534"]
+    words += ["certmaild", "--config", str(own_daemon.config)]
+    done = subprocess.run(words, cwd=own_daemon.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Permission denied; the user that the server runs as must be able to" in done.stdout
