@@ -11,6 +11,9 @@ _PROC = Path("/proc")
 _START_FIELD = 19
 """Of /proc/PID/stat after the command's name: field 22, the start in clock ticks since the boot."""
 
+_ENDED = (b"Z", b"X")
+"""States of a process that has ended, and whose parent has not asked how."""
+
 
 @cache
 def boot_id() -> bytes:
@@ -25,7 +28,8 @@ def process_start(pid: int) -> int | None:
     """When a living process started, in clock ticks since the boot; 0 if unknown; None if there is no such process."""
     try:
         stat = (_PROC / str(pid) / "stat").read_bytes()
-        return int(stat[stat.rindex(b")") + 2 :].split()[_START_FIELD])
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        return None if fields[0] in _ENDED else int(fields[_START_FIELD])
     except FileNotFoundError:
         if (_PROC / "self/stat").exists():
             return None
