@@ -9,12 +9,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from certmaild.keystore.errors import KeysClosed
 from certmaild.mailbox.changes import Change, ChangeKind, Watch
-from certmaild.mailbox.errors import Damaged, MailboxError, MessageGone
-from certmaild.mailbox.identifiers import BoxId
+from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.opened import OpenMailbox
-from certmaild.mailbox.values import COPIED_WITHIN, NO_FINAL_CRLF, FlagOp, Flags, SystemFlag
 from certmaild.protocols.connections import Connections
 from certmaild.protocols.countdown import Countdown
 from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
@@ -22,15 +19,14 @@ from certmaild.protocols.limits import Limits
 from certmaild.protocols.pop3.errors import Refusal, internal_error
 from certmaild.protocols.pop3.events import Closed, Event, LogIn, Retrieve, Send, Signal, Update
 from certmaild.protocols.pop3.failures import refusal_of
-from certmaild.protocols.pop3.grammar import Credentials, LineLimit, Stuffer
-from certmaild.protocols.pop3.maildrop import Maildrop
+from certmaild.protocols.pop3.grammar import Credentials
+from certmaild.protocols.pop3.inbox import Inbox
 from certmaild.protocols.pop3.session import Session
 from certmaild.protocols.transport import Clock, Transport
 from certmaild.protocols.turns import Turns
 
 log = Logger()
 
-PIECE_OCTETS = 256 * 1024
 ABSORB_S = 2.0
 """New mail is taken in for at most so long at log-in; what is left shows in the next session."""
 CLOSING_S = 10.0
@@ -83,7 +79,7 @@ class Pop3Server(Protocol):
         self._admission: Admission | None = None
         self._login: Login | None = None
         self._mailbox: OpenMailbox | None = None
-        self._box_id: BoxId | None = None
+        self._inbox: Inbox | None = None
         self._watch: Watch | None = None
         self._countdown = Countdown(house.reactor)
         self._waiter: Deferred[None] | None = None
@@ -147,6 +143,7 @@ class Pop3Server(Protocol):
         self._house.connections.remove(self)
 
     def _let_go(self) -> None:
+        self._inbox = None
         mailbox, self._mailbox = self._mailbox, None
         if mailbox is not None:
             mailbox.close()
@@ -371,7 +368,8 @@ class Pop3Server(Protocol):
         self._check_open()
         self._watch = mailbox.watch(self._on_change)
         await mailbox.absorb(at_most_s=ABSORB_S)
-        maildrop = await self._list_inbox(mailbox)
+        self._inbox = Inbox(mailbox, self._number)
+        maildrop = await self._inbox.list_messages()
         maildrop.read_only = login.read_only
         self._check_open()
         self._session.accept(maildrop)
@@ -384,75 +382,30 @@ class Pop3Server(Protocol):
         if self._closed:
             raise _Gone
 
-    async def _list_inbox(self, mailbox: OpenMailbox) -> Maildrop:
-        inbox = (await mailbox.folders()).by_name("INBOX")
-        maildrop = Maildrop()
-        if inbox is None:
-            return maildrop
-        self._box_id = inbox.box_id
-        async for block in mailbox.entries(inbox.box_id, [range(1, 1 << 32)]):
-            for entry in block:
-                maildrop.add(
-                    entry.uid,
-                    entry.mid,
-                    entry.size,
-                    final_crlf=not entry.flags & NO_FINAL_CRLF,
-                    is_copy=bool(entry.flags & COPIED_WITHIN),
-                )
-        return maildrop
-
-    def _opened(self) -> tuple[OpenMailbox, BoxId]:
-        if self._mailbox is None or self._box_id is None:
+    def _opened(self) -> Inbox:
+        if self._inbox is None:
             raise _Gone
-        return self._mailbox, self._box_id
+        return self._inbox
 
     async def _retrieve(self, index: int, lines: int | None) -> None:
         """Stream one message. What fails after ``+OK`` can only end the connection."""
-        mailbox, box_id = self._opened()
-        maildrop = self._session.maildrop
-        uid = maildrop.uids[index]
-        card, seen = None, True
-        async for block in mailbox.entries(box_id, [range(uid, uid + 1)]):
-            card, seen = await mailbox.card(block[0]), bool(block.flags[0] & SystemFlag.SEEN)
-        if card is None:
-            raise MessageGone
-        content = mailbox.content(card)
-        limit = None if lines is None else LineLimit(content.prefix + card.header_octets, lines)
-        piece = await content.read(0, PIECE_OCTETS)
-        await self._write(b"+OK %d octets\r\n" % maildrop.sizes[index] if lines is None else b"+OK\r\n")
+        begun = False
         try:
-            stuffer, offset, more = Stuffer(), 0, True
-            while piece and more:
-                offset += len(piece)
-                if limit is not None:
-                    piece, more = limit.feed(piece)
-                await self._write(stuffer.feed(piece))
-                piece = await content.read(offset, PIECE_OCTETS) if more else b""
-            await self._write(stuffer.finish())
+            async for piece in self._opened().retrieve(self._session.maildrop, index, lines):
+                await self._write(piece)
+                begun = True
         except Exception as error:
-            if not isinstance(error, _Gone):
-                log.failure("message could not be sent", session=self._number)
-                self._abort()
+            if not begun or isinstance(error, _Gone):
+                raise
+            log.failure("message could not be sent", session=self._number)
+            self._abort()
             raise _Gone from error
-        if lines is None and not (seen or maildrop.read_only):
-            await self._mark_seen(mailbox, box_id, uid)
         self._session.done()
 
-    async def _mark_seen(self, mailbox: OpenMailbox, box_id: BoxId, uid: int) -> None:
-        r"""Set ``\Seen`` if the account says that RETR does. The message is sent: what fails here ends nothing."""
-        try:
-            if await mailbox.retrieve_marks_seen():
-                await mailbox.store_flags(box_id, [range(uid, uid + 1)], FlagOp.ADD, Flags(SystemFlag.SEEN))
-        except (MailboxError, KeysClosed):
-            log.failure("message could not be marked as seen", session=self._number)
-
     async def _remove(self, indexes: tuple[int, ...]) -> None:
-        """QUIT: what was deleted goes now (RFC 1939 section 6)."""
+        """QUIT: what was deleted goes now."""
         if indexes:
-            mailbox, box_id = self._opened()
-            uids = [range(uid, uid + 1) for uid in [self._session.maildrop.uids[index] for index in indexes]]
-            await mailbox.store_flags(box_id, uids, FlagOp.ADD, Flags(SystemFlag.DELETED))
-            await mailbox.expunge(box_id, uids)
+            await self._opened().remove([self._session.maildrop.uids[index] for index in indexes])
         self._session.done()
 
     # Changes

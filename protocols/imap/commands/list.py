@@ -15,6 +15,8 @@ from certmaild.protocols.imap.names import attributes_of, wire_name
 
 MAX_PATTERNS = 20
 SELECTIONS = frozenset({b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"})
+_REAL_SELECTIONS = frozenset({b"SUBSCRIBED", b"SPECIAL-USE"})
+"""Those that RECURSIVEMATCH needs one of (RFC 5258 section 3.5)."""
 RETURNS = frozenset({b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"})
 GMAIL = {SpecialUse.JUNK: b"\\Spam", SpecialUse.ALL: b"\\AllMail", SpecialUse.FLAGGED: b"\\Starred"}
 """XLIST is older than RFC 6154 and has names of its own."""
@@ -137,9 +139,6 @@ def read_question(context: Context, cursor: Cursor) -> Question:
     if not question.returns <= RETURNS:
         raise GrammarError("return options")
     return question
-
-
-_REAL_SELECTIONS = frozenset({b"SUBSCRIBED", b"SPECIAL-USE"})
 
 
 def candidates(table: FolderTable, question: Question) -> list[Listed]:
