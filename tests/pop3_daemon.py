@@ -76,7 +76,7 @@ def main() -> None:
     house = PopHouse(directory)
     clock: Clock = reactor  # type: ignore[assignment]
     house.factory.turns = Turns(clock)
-    house.factory.reactor = clock
+    house.factory.clock = clock
     files = make_private(directory / "tls", ["localhost"])
     edge = TlsEdge(CertificateFiles(files.chain, files.key))
     commands = Commands(house, TLSMemoryBIOFactory(edge.creator(Application.POP3), False, house.factory))

@@ -22,6 +22,7 @@ from certmaild.protocols.imap.events import (
 )
 from certmaild.protocols.imap.states import TRANSITIONS, Move, State
 from certmaild.protocols.limits import Limits
+from certmaild.protocols.web_clients import is_http
 
 STREAMED = frozenset({b"APPEND"})
 """Commands whose literals, but for one in the first argument, are handed on as they arrive."""
@@ -29,7 +30,6 @@ BUFFER_OCTETS = 64 * 1024
 """Above so much unread input the connection is paused while a command runs."""
 SKIPPED_LINES = 16
 """A line too long is passed over up to so many times the limit, then the connection is closed."""
-HTTP_METHODS = frozenset(b"GET POST PUT HEAD OPTIONS CONNECT DELETE TRACE PATCH PRI HOST: USER-AGENT:".split())
 MAX_DIGITS = 18
 MAX_TAG = 255
 MAX_NAME = 32
@@ -191,7 +191,7 @@ class Session:
         """One more piece of the command's text, with or without a literal announced at its end."""
         text, literal = split_literal(line)
         if not self._arguments:
-            if line.split(b" ", 1)[0].upper() in HTTP_METHODS:
+            if is_http(line):
                 return Reply(b"", close=True)
             self._head, text = parse_head(text.rstrip(b"\r\n"))
         flawed = self._head is None or b"\r" in line or b"\n" in line or b"\0" in line

@@ -6,17 +6,6 @@ from typing import Final
 
 from certmaild.protocols.pop3.errors import BadCommand
 
-_HTTP_METHODS: Final = (
-    b"GET ",
-    b"POST ",
-    b"PUT ",
-    b"HEAD ",
-    b"OPTIONS ",
-    b"CONNECT ",
-    b"DELETE ",
-    b"PATCH ",
-    b"TRACE ",
-)
 MAX_DIGITS: Final = 10
 
 
@@ -56,11 +45,6 @@ def parse_command(line: bytes) -> Command:
     if not 3 <= len(keyword) <= 12 or not keyword.isalnum():
         raise BadCommand("Unknown command")
     return Command(keyword, argument if space else None)
-
-
-def is_http(line: bytes) -> bool:
-    """Whether this is a web browser's request, sent here by a trick (cross-protocol attacks)."""
-    return line.startswith(_HTTP_METHODS)
 
 
 def parse_number(text: bytes) -> int:

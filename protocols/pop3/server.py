@@ -47,16 +47,16 @@ class Pop3Factory(Factory):
         gatekeeper: Gatekeeper,
         doorkeeper: Doorkeeper,
         limits: Limits,
-        reactor: Clock,
+        clock: Clock,
         hostname: str,
         turns: Turns | None = None,
     ) -> None:
         self.gatekeeper = gatekeeper
         self.doorkeeper = doorkeeper
         self.limits = limits
-        self.reactor = reactor
+        self.clock = clock
         self.hostname = hostname
-        self.turns = turns or Turns(reactor)
+        self.turns = turns or Turns(clock)
         self.connections: Connections[Pop3Server] = Connections()
         self._sessions = 0
 
@@ -81,7 +81,7 @@ class Pop3Server(Protocol):
         self._mailbox: OpenMailbox | None = None
         self._inbox: Inbox | None = None
         self._watch: Watch | None = None
-        self._countdown = Countdown(house.reactor)
+        self._countdown = Countdown(house.clock)
         self._waiter: Deferred[None] | None = None
         self._ending: Refusal | None = None
         self._peer = ""
@@ -99,7 +99,7 @@ class Pop3Server(Protocol):
         """Admit, greet, and start the clock."""
         line, house = self._line, self._house
         self._peer = line.getPeer().host
-        self._active_at = house.reactor.seconds()
+        self._active_at = house.clock.seconds()
         line.registerProducer(self, True)
         self._admission = house.doorkeeper.admit(self._peer, line.getHost().port, self)
         if self._admission is None:
@@ -116,7 +116,7 @@ class Pop3Server(Protocol):
         """Octets from the client."""
         if self._closed:
             return
-        self._active_at = self._house.reactor.seconds()
+        self._active_at = self._house.clock.seconds()
         self._session.receive_data(data)
         self._pump()
         if self._session.wants_pause and not (self._closed or self._read_paused):
@@ -208,7 +208,7 @@ class Pop3Server(Protocol):
     def resumeProducing(self) -> None:
         """The client has read."""
         self._write_paused = False
-        self._active_at = self._house.reactor.seconds()
+        self._active_at = self._house.clock.seconds()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -249,7 +249,7 @@ class Pop3Server(Protocol):
         if self._session.before_login:
             self._end(Refusal("Too long without log-in"))
             return
-        now = self._house.reactor.seconds()
+        now = self._house.clock.seconds()
         if self._running and not self._write_paused:
             self._active_at = now
         left = self._active_at + self._house.limits.pop3_idle_time - now
@@ -375,7 +375,7 @@ class Pop3Server(Protocol):
         self._session.accept(maildrop)
         if self._admission is not None:
             self._admission.authenticated()
-        self._active_at = self._house.reactor.seconds()
+        self._active_at = self._house.clock.seconds()
         self._countdown.set(self._house.limits.pop3_idle_time, self._time_passed)
 
     def _check_open(self) -> None:

@@ -10,6 +10,7 @@ from certmaild.protocols.pop3.events import Closed, Event, LogIn, Retrieve, Send
 from certmaild.protocols.pop3.grammar import Command, Credentials
 from certmaild.protocols.pop3.maildrop import Maildrop
 from certmaild.protocols.pop3.states import TRANSITIONS, Move, State
+from certmaild.protocols.web_clients import is_http
 
 MECHANISMS: Final = (b"PLAIN", b"LOGIN")
 CAPABILITIES: Final = (
@@ -141,7 +142,7 @@ class Session:
     def _take(self, line: bytes) -> None:
         if self.state is State.CLOSED:
             return
-        if self.before_login and grammar.is_http(line):
+        if self.before_login and is_http(line):
             self._move(Move.CLOSE)
             return
         try:

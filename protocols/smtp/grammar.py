@@ -19,10 +19,6 @@ _PATH = re.compile(
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")
 _HELO_NAME = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 _DIGITS = re.compile(rb"[0-9]{1,19}")
-_HTTP = re.compile(
-    rb"(?:GET|POST|PUT|HEAD|PATCH|DELETE|OPTIONS|CONNECT|TRACE|PRI) |(?:Host|User-Agent|Accept|Connection|Referer):",
-    re.IGNORECASE,
-)
 
 
 class Verb(Enum):
@@ -93,11 +89,6 @@ class PlainCredentials:
 
     username: bytes
     password: bytes = field(repr=False)
-
-
-def is_http(line: bytes) -> bool:
-    """Whether a line comes from a web client (ALPACA, KEYS section 19.2): such a connection closes at once."""
-    return _HTTP.match(line) is not None
 
 
 def parse_helo_name(argument: bytes) -> str:

@@ -39,9 +39,9 @@ log = Logger()
 
 HIGH_WATER = 64 * 1024
 """Octets received ahead of the session at which reading pauses."""
-CLOSE_TIME = 15
+CLOSING_S = 15
 """Seconds that a closing connection may take."""
-CHECK_TIME = 30
+CHECK_S = 30
 """Seconds between looks at the time at most: patience is shorter once content is expected."""
 
 
@@ -424,7 +424,7 @@ class SmtpConnection(Protocol):
         """Close, and cut the line if the peer does not let go."""
         if self._is_lost:
             return
-        self._countdown.set(CLOSE_TIME, self.transport.abortConnection)
+        self._countdown.set(CLOSING_S, self.transport.abortConnection)
         self.transport.unregisterProducer()  # else TLS waits for it
         self.transport.loseConnection()
 
@@ -448,7 +448,7 @@ class SmtpConnection(Protocol):
         if self._log_in_until is not None:
             due = min(due, self._log_in_until)
         if due > now or self._is_working:
-            self._countdown.set(min(max(due - now, 1.0), CHECK_TIME), self._check_time)
+            self._countdown.set(min(max(due - now, 1.0), CHECK_S), self._check_time)
             return
         self.end(421, "4.4.2", "Timeout")
 

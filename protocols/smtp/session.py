@@ -30,6 +30,7 @@ from certmaild.protocols.smtp.mail_data import ByBdat, ByData, MailData
 from certmaild.protocols.smtp.sasl import Exchange
 from certmaild.protocols.smtp.states import TRANSITIONS, Move, State
 from certmaild.protocols.smtp.terms import Terms
+from certmaild.protocols.web_clients import is_http
 
 STEPS_OF_A_TURN = 64
 """Lines or pieces of content worked on before others get their turn: a pipelined flood must not hold the reactor."""
@@ -190,7 +191,7 @@ class Session:
         verb = grammar.VERBS.get(word.upper())
         try:
             if verb is None:
-                if grammar.is_http(line):
+                if is_http(line):
                     self._close()
                     return
                 raise Refusal(500, "5.5.2", "Command not recognised")

@@ -16,7 +16,7 @@ from certmaild.protocols.imap.names import attributes_of, wire_name
 MAX_PATTERNS = 20
 SELECTIONS = frozenset({b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"})
 _REAL_SELECTIONS = frozenset({b"SUBSCRIBED", b"SPECIAL-USE"})
-"""Those that RECURSIVEMATCH needs one of (RFC 5258 section 3.5)."""
+"""Those that RECURSIVEMATCH needs one of (RFC 9051 section 6.3.9.1)."""
 RETURNS = frozenset({b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"})
 GMAIL = {SpecialUse.JUNK: b"\\Spam", SpecialUse.ALL: b"\\AllMail", SpecialUse.FLAGGED: b"\\Starred"}
 """XLIST is older than RFC 6154 and has names of its own."""
