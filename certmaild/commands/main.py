@@ -14,6 +14,7 @@ from certmaild.commands.config import config
 from certmaild.commands.device import device
 from certmaild.commands.init import init
 from certmaild.commands.status import status
+from certmaild.commands.trace import trace
 from certmaild.commands.user import user
 from certmaild.config import ConfigError
 from certmaild.keystore.errors import KeystoreError
@@ -49,7 +50,7 @@ def cli(context: click.Context, config_file: Path | None, data: Path | None) -> 
     context.obj = Place(config_file, data)
 
 
-for command in (init, config, user, device, alias, calibrate, status, check):
+for command in (init, config, user, device, alias, calibrate, status, check, trace):
     cli.add_command(command)
 
 

@@ -35,7 +35,7 @@ class Entry:
 class Journal:
     """Writes entries when the reactor has done what it is at: several in a row take a fifth of the time each.
 
-    ``hash_address`` turns an address into what the log may show.
+    ``hash_address`` turns an address, in lower case, into what the log may show.
     """
 
     def __init__(self, clock: Clock, hash_address: Callable[[str], str]) -> None:
@@ -58,8 +58,8 @@ class Journal:
         """Formatted here, since Twisted's formatter takes longer than an AEAD."""
         tls = entry.tls.version if entry.tls is not None else "clear"
         try:
-            sender = self._hash(entry.sender) if entry.sender else "-"
-            recipients = " ".join([self._hash(recipient) for recipient in entry.recipients[:MAX_RECIPIENTS]])
+            sender = self._hash(entry.sender.lower()) if entry.sender else "-"
+            recipients = " ".join([self._hash(recipient.lower()) for recipient in entry.recipients[:MAX_RECIPIENTS]])
         except Exception:
             log.failure("hashing the addresses of message {queue_id} failed", queue_id=entry.queue_id)
             sender = recipients = "?"

@@ -176,6 +176,17 @@ def test_aliases_and_status(line: Line) -> None:
     line.run("alias", "remove", "sales@example.com", status=1)
 
 
+def test_a_trace_is_found_in_the_log(line: Line, tmp_path: Path) -> None:
+    mark, address = line.run("trace", "Bob@Partner.example").stdout.split()
+    assert (len(mark), address) == (16, "Bob@Partner.example")
+    assert line.run("trace", "bob@partner.example").stdout.split()[0] == mark
+    log = tmp_path / "twistd.log"
+    log.write_text(f"message 1a2b3c from 192.0.2.1: accepted; sender {mark}\nmessage 4d5e6f: sender 0123456789abcdef\n")
+    assert line.run("trace", "bob@partner.example", "--log", str(log)).stdout.startswith("message 1a2b3c")
+    assert line.run("trace", "4d5e6f", "--log", str(log)).stdout.startswith("message 4d5e6f")
+    line.run("trace", "eve@partner.example", "--log", str(log), status=1)
+
+
 def test_config_check(line: Line, tmp_path: Path) -> None:
     assert "fit for use" in line.run("config", "check", str(line.config)).stdout
     assert "fit for use" in line.run("config", "check").stdout
