@@ -192,8 +192,8 @@ class MailTransaction:
     async def finish(self) -> str:
         """Seal for every recipient, commit, and give the queue id."""
         if self._early and self._delivery.others_first is not None:
-            # What came whole in one turn of the reactor is then worked on in a row: code and tables that are still in
-            # the processor's caches make sealing a third cheaper.
+            # What came whole in one turn of the reactor is then worked on in a row, while code and tables are still in
+            # the processor's caches.
             await self._delivery.others_first()
         blob, scanner, header = self._open()
         rest = header.feed(b"".join(self._early)) + header.finish()

@@ -1,9 +1,8 @@
 """Lends the interpreter to a thread for a moment, so that two busy threads do not tear at it.
 
 Every call into LMDB lets go of the interpreter's lock. Beside a busy reactor the writer thread would have to win it
-back a dozen times for each message, and each time both threads are put to sleep and woken: measured, a fifth of all
-CPU. So the reactor's thread stands aside, at most `LOAN_S`, while a group of writes runs. Nothing depends on it but
-speed: who waits too long goes on.
+back a dozen times for each message, and each time both threads are put to sleep and woken. So the reactor's thread
+stands aside, at most `LOAN_S`, while a group of writes runs. Nothing depends on it but speed: who waits too long goes on.
 """
 
 from collections.abc import Callable

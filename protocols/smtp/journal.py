@@ -33,7 +33,7 @@ class Entry:
 
 
 class Journal:
-    """Writes entries when the reactor has done what it is at: several in a row take a fifth of the time each.
+    """Writes entries when the reactor has done what it is at: several in a row take far less time each.
 
     ``hash_address`` turns an address, in lower case, into what the log may show.
     """
