@@ -139,6 +139,22 @@ def version_of(package: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout or "?"
 
 
+def fewer(lines: list[dict[str, object]], rounds: int) -> str:
+    """Which workloads have had fewer rounds than most, and on which servers if not on all."""
+    had: dict[str, dict[str, set[object]]] = {}
+    for line in lines:
+        if line["workload"] != "machine":
+            servers = had.setdefault(str(line["workload"]), {})
+            servers.setdefault(str(line["server"]), set()).add(line["round"])
+    text = ""
+    for workload, servers in had.items():
+        least = min(map(len, servers.values()))
+        short = [server for server, seen in servers.items() if len(seen) == least]
+        if least < rounds:
+            text += f", {least} of {workload}" + (f" on {' and '.join(short)}" if len(short) < len(servers) else "")
+    return text
+
+
 def write_page(results: Results, page: Path) -> None:
     """Put table and plot into the page."""
     lines = results.finished()
@@ -150,7 +166,8 @@ def write_page(results: Results, page: Path) -> None:
         f"Printed by `bench/compare.py` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {machine.describe()}, "
         f"{os.cpu_count()} cores shared with the generator, Linux {platform.release().split('-')[0]}, Python "
         f"{platform.python_version()}; Postfix {version_of('postfix')}, Dovecot {version_of('dovecot-core')}. "
-        f"Medians of {rounds} round{'s' if rounds > 1 else ''}. CPU is user and system time of all processes of a "
+        f"Medians of {rounds} round{'s' if rounds > 1 else ''}{fewer(lines, rounds)}. "
+        "CPU is user and system time of all processes of a "
         'server, ended ones included. "Again" is from clear text in Dovecot\'s index cache in both columns.'
     )
     assert isinstance(counts, dict)

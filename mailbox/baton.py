@@ -2,7 +2,8 @@
 
 Every call into LMDB lets go of the interpreter's lock. Beside a busy reactor the writer thread would have to win it
 back a dozen times for each message, and each time both threads are put to sleep and woken. So the reactor's thread
-stands aside, at most `LOAN_S`, while a group of writes runs. Nothing depends on it but speed: who waits too long goes on.
+stands aside, at most `LOAN_S`, while a group of writes runs. Nothing depends on it but speed: who waits too long goes
+on.
 """
 
 from collections.abc import Callable

@@ -11,7 +11,7 @@ import compare
 import peer
 import pytest
 from clients import Imap
-from compare import House, Results
+from compare import House, Results, fewer
 from daemon import BIN
 from figures import make_message
 from programs import environment
@@ -43,6 +43,17 @@ def test_results_are_gone_on_with_and_what_was_cut_short_is_repeated(tmp_path: P
     again.add("store", CLEAR, 0, "append", {"server_cpu_ms_each": 3})
     again.add("store", CLEAR, 0, "end", {})
     assert [line["values"] for line in again.finished()] == [{"server_cpu_ms_each": 1}, {"server_cpu_ms_each": 3}]
+
+
+def test_the_page_says_what_had_fewer_rounds() -> None:
+    def line(workload: str, server: str, turn: int) -> dict[str, object]:
+        return {"workload": workload, "server": server, "round": turn}
+
+    lines = [line("deliver", server, turn) for server in (OURS, CLEAR) for turn in range(3)]
+    assert fewer(lines, 3) == ""
+    lines += [line("read", OURS, turn) for turn in range(3)] + [line("read", CRYPT, 0)]
+    lines += [line("idle", OURS, 0), line("idle", CLEAR, 0)]
+    assert fewer(lines, 3) == f", 1 of read on {CRYPT}, 1 of idle"
 
 
 def test_other_counts_do_not_enter_the_same_file(tmp_path: Path) -> None:
