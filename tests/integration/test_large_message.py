@@ -75,6 +75,7 @@ def test_half_of_a_large_message_leaves_nothing(tmp_path: Path, way: str, end: s
         imap = Imap(daemon.ports["imaps"], daemon.tls_context(), account.address, account.password)
         (exists,) = [line for line in imap.ask(b"SELECT INBOX") if b"EXISTS" in line]
         assert exists == b"* 0 EXISTS\r\n"
+        imap.close()  # else the daemon's end waits for it
 
 
 def every_way(folder: Path, octets: int) -> list[dict[str, float | int]]:
