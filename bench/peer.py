@@ -416,6 +416,20 @@ def open_the_way(folder: Path) -> None:
             one.chmod(one.stat().st_mode | 0o011)
 
 
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""Python 3.13 refuses an authority that does not say so."""
+
+
 def write_certificate(folder: Path) -> None:
     """An authority and a certificate of ``localhost``, both P-256 like certmaild's own."""
     now = datetime.datetime.now(datetime.UTC)
@@ -429,6 +443,7 @@ def write_certificate(folder: Path) -> None:
     authority = (
         build(authority_name, authority_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(SIGNS_CERTIFICATES, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
