@@ -12,13 +12,16 @@ import lmdb
 from certmaild.mailbox.environment import unopened
 from certmaild.mailbox.errors import MailboxError, StoreInUse
 from certmaild.mailbox.layout import (
-    U64,
     Stage,
     VolatileTable,
+    decode_amount,
+    decode_kept,
     decode_lease,
     decode_level,
     decode_slot,
     decode_stage,
+    encode_amount,
+    encode_kept,
     encode_lease,
     encode_level,
     encode_stage,
@@ -117,7 +120,7 @@ class VolatileStore:
                     return name
             for name, _ in wanted:
                 key = self._slot + name
-                txn.put(key, U64.pack(_number(txn, key) + amount))
+                txn.put(key, encode_amount(_number(txn, key) + amount))
         return None
 
     def count_out(self, *names: bytes, amount: int = 1) -> None:
@@ -127,7 +130,7 @@ class VolatileStore:
                 key = self._slot + name
                 left = _number(txn, key) - amount
                 if left > 0:
-                    txn.put(key, U64.pack(left))
+                    txn.put(key, encode_amount(left))
                 else:
                     txn.delete(key)
 
@@ -180,13 +183,13 @@ class VolatileStore:
     def put_sealed(self, name: bytes, value: bytes) -> None:
         """Keep a sealed value, or another in its place."""
         with self._writing(VolatileTable.SEALED) as txn:
-            txn.put(name, encode_level(0.0, self._seconds()) + value)
+            txn.put(name, encode_kept(self._seconds(), value))
 
     def read_sealed(self, name: bytes) -> bytes | None:
         """A sealed value."""
         with self._env.begin(db=self._dbs[VolatileTable.SEALED]) as txn:
             value = _get(txn, name)
-        return None if value is None else value[16:]
+        return None if value is None else decode_kept(value)[1]
 
     def drop_sealed(self, name: bytes) -> None:
         """Remove a sealed value, if it is there."""
@@ -195,7 +198,7 @@ class VolatileStore:
 
     def forget_sealed(self, before_s: float) -> int:
         """Remove sealed values kept before then; how many."""
-        return self._remove(VolatileTable.SEALED, lambda _, value: decode_level(value[:16])[1] < before_s)
+        return self._remove(VolatileTable.SEALED, lambda _, value: decode_kept(value)[0] < before_s)
 
     # Who is there.
 
@@ -269,4 +272,4 @@ def _get(txn: lmdb.Transaction, key: bytes) -> bytes | None:
 
 def _number(txn: lmdb.Transaction, key: bytes) -> int:
     value = _get(txn, key)
-    return 0 if value is None else int(U64.unpack(value)[0])
+    return 0 if value is None else decode_amount(value)

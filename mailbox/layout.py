@@ -388,7 +388,7 @@ def decode_slot(key: bytes) -> int:
 
 
 def encode_level(level: float, at_s: float) -> bytes:
-    """Value in ``level``: how high, and when (seconds since 1970). A value in ``sealed`` begins with one."""
+    """Value in ``level``: how high, and when (seconds since 1970)."""
     return _LEVEL.pack(level, at_s)
 
 
@@ -396,6 +396,26 @@ def decode_level(value: bytes) -> tuple[float, float]:
     """Inverse of `encode_level`."""
     level, at_s = _LEVEL.unpack(value)
     return level, at_s
+
+
+def encode_amount(amount: int) -> bytes:
+    """Value in ``count``: connections, sessions, or octets, of which there may be more than 4 GiB."""
+    return U64.pack(amount)
+
+
+def decode_amount(value: bytes) -> int:
+    """Inverse of `encode_amount`."""
+    return int(U64.unpack(value)[0])
+
+
+def encode_kept(at_s: float, value: bytes) -> bytes:
+    """Value in ``sealed``: a level of 0, whose time is that of the last use (seconds since 1970), and what is kept."""
+    return encode_level(0.0, at_s) + value
+
+
+def decode_kept(value: bytes) -> tuple[float, bytes]:
+    """Inverse of `encode_kept`."""
+    return decode_level(value[: _LEVEL.size])[1], value[_LEVEL.size :]
 
 
 def encode_stretched(first_s: float, material: bytes) -> bytes:

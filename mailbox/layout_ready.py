@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from struct import Struct, error, pack, unpack_from
 
 from certmaild.mailbox.errors import Damaged
-from certmaild.mailbox.layout_messages import PAGE_ROWS, page_key
+from certmaild.mailbox.layout_messages import PAGE_ROWS, U32, page_key
 
 KIND_OCTETS = 8
 _PADDED_OCTETS = 4096
@@ -19,6 +19,16 @@ _COUNT = Struct(">H")
 def ready_key(user_id: bytes, box_id: bytes, first_uid: int, kind: bytes) -> bytes:
     """Key in ``ready``: that of the page, and 8 octets for what kind of value."""
     return page_key(user_id, box_id, first_uid) + kind
+
+
+def decode_ready_key(key: bytes) -> tuple[int, bytes]:
+    """The page's first UID and the kind."""
+    return int(U32.unpack_from(key, len(key) - KIND_OCTETS - U32.size)[0]), key[-KIND_OCTETS:]
+
+
+def ready_place(first_uid: int, kind: bytes) -> bytes:
+    """What a row's seal is bound to beside its folder."""
+    return U32.pack(first_uid) + kind
 
 
 def encode_ready(uids: Sequence[int], values: Sequence[bytes]) -> bytes:

@@ -16,8 +16,15 @@ from certmaild.mailbox.errors import Damaged, MailboxError
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_messages import PAGE_ROWS, U32, Record, page_key
-from certmaild.mailbox.layout_ready import KIND_OCTETS, decode_ready, encode_ready, ready_key
+from certmaild.mailbox.layout_messages import PAGE_ROWS, Record, page_key
+from certmaild.mailbox.layout_ready import (
+    KIND_OCTETS,
+    decode_ready,
+    decode_ready_key,
+    encode_ready,
+    ready_key,
+    ready_place,
+)
 from certmaild.mailbox.pages import Shelf, page_below
 from certmaild.mailbox.reach import Reach
 
@@ -94,14 +101,13 @@ def find(txn: ReadTxn, shelf: Shelf, box_id: BoxId, uids: "array[int]", kind: by
     key, value = next(txn.scan(Table.READY, prefix, last, reverse=True), (b"", b""))
     if not key:
         return [None] * len(uids)
-    at = len(prefix)
-    first_uid = int.from_bytes(key[at : at + 4], "big")
-    if key[at + 4 :] != kind:
+    first_uid, found = decode_ready_key(key)
+    if found != kind:
         value = txn.get(Table.READY, ready_key(shelf.user_id, box_id, first_uid, kind)) or b""
         if not value:
             return [None] * len(uids)
     try:
-        plain = shelf.keys.open_entries(Record.READY, box_id, _place(first_uid, kind), value)
+        plain = shelf.keys.open_entries(Record.READY, box_id, ready_place(first_uid, kind), value)
     except SealBroken as broken:
         raise Damaged("ready rows") from broken
     kept, values = decode_ready(plain)
@@ -123,9 +129,5 @@ def write(txn: WriteTxn, shelf: Shelf, box_id: BoxId, kinds: Sequence[bytes], wa
             if kind in there or len(there) < MOST_KINDS:
                 there.add(kind)
                 plain = encode_ready(uids, values)
-                sealed = shelf.keys.seal_entries(Record.READY, box_id, _place(page.first_uid, kind), plain)
+                sealed = shelf.keys.seal_entries(Record.READY, box_id, ready_place(page.first_uid, kind), plain)
                 txn.put(Table.READY, prefix + kind, sealed)
-
-
-def _place(first_uid: int, kind: bytes) -> bytes:
-    return U32.pack(first_uid) + kind

@@ -75,6 +75,13 @@ def test_limits_hold_for_all_together_at_and_past_them(store: VolatileStore, tmp
     assert store.count_in((b"sessions", None), amount=100) is None
 
 
+def test_octets_are_counted_beyond_4_gib(store: VolatileStore) -> None:
+    limit = 10 << 30
+    assert store.count_in((b"unfinished", limit), amount=limit) is None
+    assert store.counted(b"unfinished") == {1: limit}
+    assert store.count_in((b"unfinished", limit)) == b"unfinished"
+
+
 def test_what_a_dead_process_counted_and_held_is_given_back(store: VolatileStore, tmp_path: Path) -> None:
     assert store.count_in((b"sessions", None), (b"a", None)) is None
     assert in_child(tmp_path, 0) == ["True", "None"]
