@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from certmaild.keystore.errors import SealBroken
-from certmaild.keystore.primitives import mac_sha256, open_gcm_siv, password_kdf, seal_gcm_siv
+from certmaild.keystore.primitives import aead, mac_sha256, open_with, password_kdf, seal_with
 from certmaild.keystore.users import KeyRing
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.layout import decode_stretched, encode_stretched
@@ -196,9 +196,8 @@ class SharedLogins:
 
     def put(self, key: bytes, stretched: Stretched) -> None:
         """Keep one."""
-        name, nonce = key[:32], os.urandom(12)
-        plain = encode_stretched(stretched.first, stretched.material)
-        self._sealed.put_sealed(name, nonce + seal_gcm_siv(key[32:], nonce, plain, name))
+        name, plain = key[:32], encode_stretched(stretched.first, stretched.material)
+        self._sealed.put_sealed(name, seal_with(aead(key[32:]), plain, name))
 
     def get(self, key: bytes) -> Stretched | None:
         """One that is not too old; it is fresh again then."""
@@ -207,7 +206,7 @@ class SharedLogins:
         if value is None:
             return None
         try:
-            first, material = decode_stretched(open_gcm_siv(key[32:], value[:12], value[12:], name))
+            first, material = decode_stretched(open_with(aead(key[32:]), value, 0, name))
         except SealBroken:
             return None
         if self._seconds() - first > HARD_S:
