@@ -1,7 +1,7 @@
 """One line in the log for each message: session, queue id, peer, TLS, size, result, hashed addresses (DESIGN 5)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from twisted.logger import Logger
@@ -28,8 +28,9 @@ class Entry:
     octets: int
     result: str
     """``accepted``, or code and enhanced code of the refusal."""
-    sender: str
-    recipients: tuple[str, ...]
+    sender: str = field(repr=False)
+    recipients: tuple[str, ...] = field(repr=False)
+    """Clear here, hashed in the log."""
 
 
 class Journal:
@@ -57,12 +58,8 @@ class Journal:
     def _write(self, entry: Entry) -> None:
         """Formatted here, since Twisted's formatter takes longer than an AEAD."""
         tls = entry.tls.version if entry.tls is not None else "clear"
-        try:
-            sender = self._hash(entry.sender.lower()) if entry.sender else "-"
-            recipients = " ".join([self._hash(recipient.lower()) for recipient in entry.recipients[:MAX_RECIPIENTS]])
-        except Exception:
-            log.failure("hashing the addresses of message {queue_id} failed", queue_id=entry.queue_id)
-            sender = recipients = "?"
+        sender = self._hash(entry.sender.lower()) if entry.sender else "-"
+        recipients = " ".join([self._hash(recipient.lower()) for recipient in entry.recipients[:MAX_RECIPIENTS]])
         line = (
             f"message {entry.queue_id} from {entry.peer} ({tls}): {entry.octets} octets, {entry.result}; "
             f"session {entry.session}, sender {sender}, recipients {recipients}"
