@@ -7,7 +7,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import idna
 import msgspec
 
 from certmaild.config_file import (
@@ -22,6 +21,9 @@ from certmaild.config_file import (
 from certmaild.keystore.certificates import PrivateFiles
 from certmaild.keystore.errors import CertificateUnfit
 from certmaild.keystore.tls import CertificateFiles, read_identity, warnings
+from certmaild.keystore.tls_values import Level
+from certmaild.partners.reading import host_name, read_partner, split_host_port
+from certmaild.partners.record import PartnerRecord
 from certmaild.protocols.limits import Limits
 
 __all__ = [
@@ -97,6 +99,31 @@ class Passwords:
 
 
 @dataclass(frozen=True, slots=True)
+class Outbound:
+    """Mail to other servers; times in seconds."""
+
+    level: Level = Level.VERIFY
+    """What a destination without a partner record must prove; DANE and MTA-STS raise it."""
+    smart_host: str | None = None
+    """``host:port`` that takes everything but partners' mail; its name must be in its certificate."""
+    smart_host_user: str | None = None
+    smart_host_password_file: Path | None = None
+    retry: int = 60
+    """Before the second try; twice as long each time."""
+    longest_retry: int = 3600
+    lifetime: int = 5 * 86400
+    """After which a message goes back."""
+    warn_after: int = 15 * 60
+    """The sender is told that a destination does not prove itself."""
+    delay_after: int = 4 * 3600
+    """The sender is told that the message is late (RFC 3461 section 4.1, DELAY)."""
+    connections: int = 10
+    """At once to one destination."""
+    source: tuple[str, ...] = ()
+    """Own addresses to connect from, one of each IP version; empty: the system's choice."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that is set; paths are absolute, sizes in octets, times in seconds."""
 
@@ -121,6 +148,10 @@ class Config:
     inbound: Inbound = Inbound()
     limits: Limits = field(default_factory=Limits)
     passwords: Passwords = Passwords()
+    outbound: Outbound = Outbound()
+    resolvers: tuple[str, ...] = ()
+    """IP addresses of DNS servers, with ``#port`` if not 53; empty: the system's."""
+    partners: tuple[PartnerRecord, ...] = ()
     text: str = field(default="", repr=False, compare=False)
     """What stands in the file: a worker reads its configuration from these same words (`again`)."""
 
@@ -189,6 +220,9 @@ class _Reader:
             Inbound(file.inbound.tls == "required", self._networks()),
             self._limits(),
             self._passwords(),
+            self._outbound(),
+            self._resolvers(),
+            self._partners(),
         )
         if config.postmaster is not None and "@" not in config.postmaster:
             self._say("postmaster", "expected an address of a member")
@@ -212,15 +246,10 @@ class _Reader:
 
     def _host(self, key: str, given: str) -> str:
         try:
-            name = given.rstrip(".").lower()
-            name = name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
-            labels = name.split(".")
-            if len(name) <= 253 and all(re.fullmatch(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?", one) for one in labels):
-                return name
-        except idna.IDNAError:
-            pass
-        self._say(key, f"expected a host name, found {given!r}")
-        return ""
+            return host_name(given)
+        except ValueError as problem:
+            self._say(key, str(problem))
+            return ""
 
     def _domains(self) -> tuple[str, ...]:
         if not self._file.domains:
@@ -284,6 +313,61 @@ class _Reader:
             if value < 1:
                 self._say(f"limits.{name}", "expected at least 1")
         return Limits(**given)
+
+    def _outbound(self) -> Outbound:
+        given = self._file.outbound
+        if given.smart_host is not None and split_host_port(given.smart_host, 25) is None:
+            self._say("outbound.smart_host", f"expected host:port, found {given.smart_host!r}")
+        if (given.smart_host_user is None) != (given.smart_host_password_file is None):
+            self._say("outbound", "smart_host_user and smart_host_password_file are given together or not at all")
+        for name in ("retry", "longest_retry", "lifetime", "connections"):
+            if getattr(given, name) < 1:
+                self._say(f"outbound.{name}", "expected at least 1")
+        if given.retry > given.longest_retry:
+            self._say("outbound.longest_retry", "expected at least as long as retry")
+        for address in given.source:
+            self._ip("outbound.source", address)
+        password = given.smart_host_password_file
+        return Outbound(
+            Level(given.level),
+            given.smart_host,
+            given.smart_host_user,
+            None if password is None else self._place(password),
+            int(given.retry),
+            int(given.longest_retry),
+            int(given.lifetime),
+            int(given.warn_after),
+            int(given.delay_after),
+            given.connections,
+            given.source,
+        )
+
+    def _resolvers(self) -> tuple[str, ...]:
+        for given in self._file.resolver.addresses:
+            address, _, port = given.partition("#")
+            self._ip("resolver.addresses", address)
+            if port and not (port.isdecimal() and 0 < int(port) < 65536):
+                self._say("resolver.addresses", f"expected a port after #, found {given!r}")
+        return self._file.resolver.addresses
+
+    def _ip(self, key: str, given: str) -> None:
+        try:
+            ip_address(given)
+        except ValueError:
+            self._say(key, f"expected IP addresses, found {given!r}")
+
+    def _partners(self) -> tuple[PartnerRecord, ...]:
+        records: dict[str, PartnerRecord] = {}
+        for at, one in enumerate(self._file.partner, 1):
+            try:
+                record = read_partner(one, self._place)
+            except ValueError as problem:
+                self._say(f"partner number {at} ({one.domain})", str(problem))
+                continue
+            if record.domain in records:
+                self._say(f"partner number {at}", f"{record.domain} has a record already")
+            records[record.domain] = record
+        return tuple(records.values())
 
     def _passwords(self) -> Passwords:
         given = self._file.passwords

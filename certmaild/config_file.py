@@ -4,6 +4,7 @@ import difflib
 import re
 import tomllib
 from dataclasses import fields
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,6 +94,42 @@ class _InboundFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clear_networks: tuple[str, ...] = ()
 
 
+class _OutboundFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    level: Literal["encrypt", "verify", "secure", "dane", "dane-only", "sts"] = "verify"
+    smart_host: str | None = None
+    smart_host_user: str | None = None
+    smart_host_password_file: str | None = None
+    retry: Duration = Duration(60)
+    longest_retry: Duration = Duration(3600)
+    lifetime: Duration = Duration(5 * 86400)
+    warn_after: Duration = Duration(15 * 60)
+    delay_after: Duration = Duration(4 * 3600)
+    connections: int = 10
+    source: tuple[str, ...] = ()
+
+
+class _ResolverFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    addresses: tuple[str, ...] = ()
+
+
+class PartnerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
+    """One ``[[partner]]``; what ``certmaild partner add`` stores has the same keys."""
+
+    domain: str
+    subdomains: bool = False
+    route: tuple[str, ...] = ()
+    level: Literal["may", "encrypt", "verify", "secure", "dane", "dane-only", "sts", "pin"] = "secure"
+    names: tuple[str, ...] = ()
+    ca: str | None = None
+    pins: tuple[str, ...] = ()
+    minimum: Literal["1.2", "1.3"] = "1.2"
+    direction: Literal["both", "in", "out"] = "both"
+    client_certificate: str | None = None
+    client_key: str | None = None
+    networks: tuple[str, ...] = ()
+    start: date | None = None
+
+
 class _PasswordsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kdf: Literal["bcrypt"] = "bcrypt"
     rounds: int | None = None
@@ -136,6 +173,9 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inbound: _InboundFile = _InboundFile()
     limits: _LimitsFile = _LimitsFile()  # type: ignore[valid-type]  # made of the fields of Limits
     passwords: _PasswordsFile = _PasswordsFile()
+    outbound: _OutboundFile = _OutboundFile()
+    resolver: _ResolverFile = _ResolverFile()
+    partner: tuple[PartnerFile, ...] = ()
 
 
 def read_text(path: Path) -> str:
@@ -184,15 +224,25 @@ def _sentence(fault: str) -> str:
         ("`array`", "a list in brackets"),
         ("`object | null`", "a table"),
         ("`object`", "a table"),
+        ("`date | null`", "a date, such as 2027-01-31"),
         ("`float`", "a number with a point"),
     ):
         what = what.replace(name, words)
     if what.startswith("Invalid enum value"):
-        what = f"expected {_CHOICES[key]}"
+        choices = _CHOICES[re.sub(r"\[\d*\]", "", key)]
+        what = f"expected {choices}"
     return f"the key {key}: {what[0].lower()}{what[1:]}."
 
 
-_CHOICES = {"tls.minimum": '"1.2" or "1.3"', "inbound.tls": '"required" or "offered"', "passwords.kdf": '"bcrypt"'}
+_CHOICES = {
+    "tls.minimum": '"1.2" or "1.3"',
+    "inbound.tls": '"required" or "offered"',
+    "passwords.kdf": '"bcrypt"',
+    "outbound.level": '"encrypt", "verify", "secure", "dane", "dane-only" or "sts" ("may" only for a partner)',
+    "partner.level": '"may", "encrypt", "verify", "secure", "dane", "dane-only", "sts" or "pin"',
+    "partner.minimum": '"1.2" or "1.3"',
+    "partner.direction": '"both", "in" or "out"',
+}
 
 
 def _known_keys(table: str) -> list[str]:
@@ -205,5 +255,8 @@ def _known_keys(table: str) -> list[str]:
         "inbound": _InboundFile,
         "limits": _LimitsFile,
         "passwords": _PasswordsFile,
+        "outbound": _OutboundFile,
+        "resolver": _ResolverFile,
+        "partner": PartnerFile,
     }
-    return list(tables[table].__struct_fields__) if table in tables else []
+    return [one.encode_name for one in msgspec.structs.fields(tables[table])] if table in tables else []

@@ -1,6 +1,7 @@
 """The configuration file: what it may hold, what it comes to, and what is said about mistakes."""
 
 from dataclasses import fields
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from certmaild import config
 from certmaild.config import ConfigError
 from certmaild.keystore import certificates
+from certmaild.keystore.tls_values import Level
 from certmaild.protocols.limits import GIB, MIB, Limits
 
 ISSUE_EXAMPLE = """
@@ -256,3 +258,69 @@ def test_keys_that_need_a_restart(path: Path) -> None:
     assert taken.tls.minimum == "1.3"
     assert taken.limits.recipients == 5
     assert taken.tls.default.certificate.is_relative_to(old.data)
+
+
+# Other servers.
+
+
+def test_partners_and_outbound_are_read(path: Path) -> None:
+    config = loaded(
+        path,
+        """
+        domains = ["example.com"]
+        [outbound]
+        level = "dane"
+        smart_host = "smtp.example.net:587"
+        retry = "2m"
+        [resolver]
+        addresses = ["127.0.0.1#5353", "::1"]
+        [[partner]]
+        domain = "Partner.Example"
+        subdomains = true
+        route = ["mx.partner.example:25", "[2001:db8::1]:2525"]
+        level = "pin"
+        pins = ["sha256//AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
+        networks = ["192.0.2.0/24"]
+        ca = "partner-ca.pem"
+        from = 2027-01-31
+        """,
+    )
+    assert (config.outbound.level, config.outbound.smart_host, config.outbound.retry) == (
+        Level.DANE,
+        "smtp.example.net:587",
+        120,
+    )
+    assert config.resolvers == ("127.0.0.1#5353", "::1")
+    (record,) = config.partners
+    assert record.domain == "partner.example"
+    assert record.pins == (bytes(range(32)),)
+    assert record.ca == path.parent / "partner-ca.pem"
+    assert record.covers("a.partner.example") and not record.covers("apartner.example")
+    assert not record.is_in_force(datetime(2027, 1, 30, 23, 59, tzinfo=UTC).timestamp())
+    assert record.is_in_force(datetime(2027, 1, 31, tzinfo=UTC).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[outbound]\nlevel = "may"', "only for a partner"),
+        ('[outbound]\nsmart_host = "a b"', "outbound.smart_host: expected host:port"),
+        ('[outbound]\nsmart_host_user = "u"', "smart_host_user and smart_host_password_file are given together"),
+        ("[outbound]\nretry = 0", "outbound.retry: expected at least 1"),
+        ('[outbound]\nretry = "2h"', "outbound.longest_retry: expected at least as long as retry"),
+        ('[resolver]\naddresses = ["dns.example"]', "resolver.addresses: expected IP addresses"),
+        ('[resolver]\naddresses = ["127.0.0.1#0"]', "resolver.addresses: expected a port"),
+        ('[[partner]]\nlevel = "may"', "domain is missing"),
+        ('[[partner]]\ndomain = "a.example"\nlevel = "none"', '"may", "encrypt", "verify"'),
+        ('[[partner]]\ndomain = "a.example"\nlevel = "pin"', "needs at least one of pins"),
+        ('[[partner]]\ndomain = "a.example"\npins = ["abc"]', "expected the SHA-256 of a public key"),
+        ('[[partner]]\ndomain = "a.example"\nroute = ["x:y"]', "route: expected host:port"),
+        ('[[partner]]\ndomain = "a.example"\nclient_key = "k"', "given together or not at all"),
+        ('[[partner]]\ndomain = "a.example"\nnetworks = ["x"]', "does not appear to be an IPv4 or IPv6 network"),
+        ('[[partner]]\ndomain = "a.example"\nlevle = "may"', "did you mean level"),
+        ('[[partner]]\ndomain = "a.example"\nfrom = "soon"', "from"),
+        ('[[partner]]\ndomain = "a.example"\n[[partner]]\ndomain = "A.example"', "has a record already"),
+    ],
+)
+def test_what_is_wrong_with_partners_and_outbound(path: Path, text: str, words: str) -> None:
+    assert words in refused(path, text)

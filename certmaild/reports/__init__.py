@@ -1,0 +1,1 @@
+"""What the server itself writes to people: delivery status reports, warnings, notices."""

@@ -1,0 +1,1 @@
+"""The other end of SMTP and LMTP: this server as a client of the next one. Grammar, session, connection."""
