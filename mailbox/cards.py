@@ -18,7 +18,7 @@ from certmaild.mailbox.layout_messages import (
     pad_card,
     read_field,
 )
-from certmaild.mailbox.mime import Part, Scan
+from certmaild.mailbox.mime_parts import Part, Scan
 from certmaild.mailbox.values import NO_FINAL_CRLF
 
 _BULKY = (CardTag.ENVELOPE, CardTag.STRUCTURE, CardTag.PARTS, CardTag.REFERENCES)

@@ -16,7 +16,8 @@ from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_messages import card_key
-from certmaild.mailbox.mime import Scan, Scanner
+from certmaild.mailbox.mime import Scanner
+from certmaild.mailbox.mime_parts import Scan
 
 log = Logger()
 

@@ -12,7 +12,7 @@ from enum import IntEnum
 from struct import Struct, error, pack, unpack_from
 
 from certmaild.mailbox.errors import Damaged
-from certmaild.mailbox.mime import Part
+from certmaild.mailbox.mime_parts import Part
 from certmaild.mailbox.values import EntryBlock
 
 U16 = Struct(">H")

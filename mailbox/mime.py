@@ -5,20 +5,13 @@ result does not depend on how the octets are cut, any octets give a grammatical 
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from certmaild.mailbox.decoding import Base64Counter, QuotedPrintableCounter, base64_lines
 from certmaild.mailbox.mime_envelope import envelope, message_ids, reference_hashes
-from certmaild.mailbox.mime_header import (
-    listed_fields,
-    parameter,
-    parse_disposition,
-    parse_media_type,
-    parse_token,
-    read_fields,
-)
+from certmaild.mailbox.mime_fields import part_facts, part_fields
+from certmaild.mailbox.mime_header import listed_fields, parameter
+from certmaild.mailbox.mime_parts import Part, Scan
 from certmaild.mailbox.mime_structure import PartFacts, leaf_structure, multipart_structure
 
 SLICE: Final = 1 << 16
@@ -27,62 +20,7 @@ MAX_DELIMITER: Final = 1024
 """A delimiter line longer than this, trailing spaces included, is none."""
 MAX_FAILED: Final = 64
 """Lines that look like delimiters and are none, after which a compiled pattern takes over."""
-_RECIPIENTS: Final = frozenset((b"to", b"cc", b"bcc"))
 _MULTIPART, _MESSAGE, _LEAF = range(3)
-
-
-class Part(NamedTuple):
-    """One part of a message; offsets count from the message's first octet.
-
-    A message that is no multipart, the outer one or one inside, has its content also as part 1.
-    """
-
-    path: tuple[int, ...]
-    """Part number as IMAP counts; () is the message."""
-    header_offset: int
-    body_offset: int
-    octets: int
-    """Of the body, as it stands."""
-    lines: int
-    decoded_octets: int
-    """Of the body once its transfer encoding is undone (BINARY.SIZE)."""
-    encoding: bytes
-    """In upper case."""
-    type: bytes
-    """In upper case."""
-    subtype: bytes
-    """In upper case."""
-    is_multipart: bool
-    is_message: bool
-    text_offset: int
-    """Of a message/rfc822: where the body of the message inside begins (its header is from ``body_offset`` on).
-    Of any other part ``body_offset``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What the scanner found."""
-
-    size: int
-    header_octets: int
-    """The blank line included."""
-    lines: int
-    envelope: bytes
-    structure: bytes
-    parts: tuple[Part, ...]
-    """In the order in which they begin."""
-    references: tuple[bytes, ...]
-    """8-octet hashes: the message's own Message-ID (zeros without), then those of References or In-Reply-To."""
-    listed: bytes
-    """The header fields that clients list messages by, as they stand (`listed_fields`)."""
-    message_id: bytes
-    """Without its angle brackets; empty when there is none."""
-    date: bytes
-    subject: bytes
-    author: bytes
-    """The Date, Subject and From fields, unfolded, otherwise as written."""
-    final_crlf: bool
-    has_nul: bool
 
 
 class _Node:
@@ -268,11 +206,11 @@ class Scanner:
         node = self._stack[-1]
         header = b"".join(self._header)
         self._header = []
-        fields = _read_fields(header)
+        fields = part_fields(header)
         node.body_offset = node.text_offset = self._at
         node.start_lines = self._lines
         in_digest = len(self._stack) > 1 and not node.is_root and self._stack[-2].facts.subtype == b"DIGEST"
-        facts = node.facts = _facts_of(fields, in_digest=in_digest)
+        facts = node.facts = part_facts(fields, in_digest=in_digest)
         if node.is_root:
             node.envelope = envelope(fields)
             if len(self._stack) == 1:
@@ -467,53 +405,3 @@ def _count(counter: Base64Counter | QuotedPrintableCounter, octets: bytes) -> in
         return lines
     counter.feed(octets)
     return octets.count(b"\n")
-
-
-def _read_fields(header: bytes) -> dict[bytes, bytes]:
-    """The fields the scanner needs, unfolded, by name; of repeated ones the first, recipients joined."""
-    fields: dict[bytes, bytes] = {}
-    more: dict[bytes, list[bytes]] = {}
-    for name, value in read_fields(header, _WANTED):
-        if name not in fields:
-            fields[name] = value
-        elif name in _RECIPIENTS:
-            more.setdefault(name, []).append(value)
-    for name, values in more.items():
-        fields[name] = b", ".join([fields[name], *values])
-    return fields
-
-
-_WANTED: Final = frozenset(
-    b"date subject from sender reply-to to cc bcc in-reply-to message-id references content-type "
-    b"content-transfer-encoding content-id content-description content-md5 content-disposition content-language "
-    b"content-location".split()
-)
-
-
-def _facts_of(fields: dict[bytes, bytes], *, in_digest: bool) -> PartFacts:
-    """Facts of one part (RFC 2045 to 2047, 2183, 3282, 2557) with defaults for what is missing or makes no sense."""
-    facts = PartFacts()
-    media_type = fields.get(b"content-type")
-    parsed = parse_media_type(media_type) if media_type is not None else None
-    if parsed is not None:
-        facts.type, facts.subtype, facts.parameters = parsed
-    elif in_digest:
-        facts.type, facts.subtype = b"MESSAGE", b"RFC822"
-    else:
-        facts.parameters = ((b"CHARSET", b"US-ASCII"),)
-    if b"content-transfer-encoding" in fields:
-        facts.encoding = parse_token(fields[b"content-transfer-encoding"]) or b"7BIT"
-    facts.content_id = fields.get(b"content-id")
-    facts.description = fields.get(b"content-description")
-    facts.md5 = fields.get(b"content-md5")
-    facts.location = fields.get(b"content-location")
-    if b"content-disposition" in fields:
-        facts.disposition = parse_disposition(fields[b"content-disposition"])
-    if b"content-language" in fields:
-        facts.languages = tuple(tag for tag in fields[b"content-language"].replace(b",", b" ").split())
-    return facts
-
-
-def part_of(parts: Sequence[Part], path: tuple[int, ...]) -> Part | None:
-    """The part of that number, or None."""
-    return next((part for part in parts if part.path == path), None)

@@ -10,8 +10,8 @@ from certmaild.mailbox.cards import Card
 from certmaild.mailbox.errors import MessageGone
 from certmaild.mailbox.interfaces import ReadTxn
 from certmaild.mailbox.layout import FACTS_FRAME, Table, frame_key
-from certmaild.mailbox.mime import Part
 from certmaild.mailbox.mime_header import field_value, header_fields, parameter, parse_media_type
+from certmaild.mailbox.mime_parts import Part
 from certmaild.mailbox.text import PartText, decode_header, normalise
 
 KEPT_CHARACTERS = 1 << 20

@@ -10,7 +10,7 @@ from certmaild.mailbox.identifiers import BoxId
 
 if TYPE_CHECKING:
     from certmaild.mailbox.blobs import StoredBlob
-    from certmaild.mailbox.mime import Scan
+    from certmaild.mailbox.mime_parts import Scan
 
 UidSet = Sequence[range]
 """UIDs as ranges of step 1, in any order, possibly overlapping; UIDs that do not exist are passed over."""

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certmaild.mailbox.decoding import Base64Counter, Base64Decoder, QuotedPrintableDecoder, base64_lines
-from certmaild.mailbox.mime import Scan, Scanner, part_of
+from certmaild.mailbox.mime import Scanner
 from certmaild.mailbox.mime_envelope import parse_addresses
 from certmaild.mailbox.mime_header import header_fields, parameter, parse_media_type
+from certmaild.mailbox.mime_parts import Scan, part_of
 from certmaild.mailbox.mime_structure import for_rev1, strip_extensions
 
 
