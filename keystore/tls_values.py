@@ -45,6 +45,22 @@ class ClientFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Pem:
+    """Certificates as text: what a stored partner record keeps, so that no file must stay readable for it."""
+
+    text: str = field(repr=False)
+
+
+Authorities = Path | Pem
+"""Who may have signed a certificate: a PEM file, or the text of one."""
+
+
+def authorities_pem(authorities: Authorities) -> bytes:
+    """The certificates, PEM. Raises `OSError` for a file that cannot be read."""
+    return authorities.text.encode() if isinstance(authorities, Pem) else authorities.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
     """What one connection must prove. The strongest of the planner's findings, already decided.
 
@@ -57,7 +73,7 @@ class Demand:
     """Sent as SNI: the MX's name, or the next hop's (RFC 7672 section 8.1, RFC 8461 section 4.3)."""
     names: tuple[str, ...] = ()
     """Acceptable names, lower-case A-labels; ``.example.com`` stands for any name below it, ``*.`` for one label."""
-    ca: Path | None = None
+    ca: Authorities | None = None
     pins: tuple[bytes, ...] = ()
     """SHA-256 of SubjectPublicKeyInfo (RFC 7469 section 2.4)."""
     tlsa: tuple[Tlsa, ...] = ()

@@ -10,7 +10,7 @@ from pathlib import Path
 import idna
 
 from certmaild.config_file import PartnerFile
-from certmaild.keystore.tls_values import ClientFiles, Level
+from certmaild.keystore.tls_values import Authorities, ClientFiles, Level, Pem
 from certmaild.partners.record import Direction, PartnerRecord
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?")
@@ -76,6 +76,11 @@ def read_name(given: str) -> str:
     return host_name(given)
 
 
+def read_authorities(given: str, place: Callable[[str], Path]) -> Authorities:
+    """The key ``ca``: a path, or the certificates themselves as PEM text."""
+    return Pem(given) if "-----BEGIN CERTIFICATE-----" in given else place(given)
+
+
 def read_partner(file: PartnerFile, place: Callable[[str], Path]) -> PartnerRecord:
     """The record. ``place`` turns a path as written into an absolute one. Raises `ValueError` with a sentence."""
     for route in file.route:
@@ -94,7 +99,7 @@ def read_partner(file: PartnerFile, place: Callable[[str], Path]) -> PartnerReco
         file.route,
         Level(file.level),
         tuple(read_name(name) for name in file.names),
-        None if file.ca is None else place(file.ca),
+        None if file.ca is None else read_authorities(file.ca, place),
         tuple(read_pin(pin) for pin in file.pins),
         file.minimum,
         Direction(file.direction),

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 
-from certmaild.keystore.tls_values import ClientFiles, Level
+from certmaild.keystore.tls_values import Authorities, ClientFiles, Level
 
 
 class Direction(Enum):
@@ -29,8 +28,8 @@ class PartnerRecord:
     level: Level = Level.SECURE
     names: tuple[str, ...] = ()
     """What the certificates of his servers may be for; empty: what the level says."""
-    ca: Path | None = None
-    """Authorities that count, PEM; None: the system's. For his client certificates None means that only pins count."""
+    ca: Authorities | None = None
+    """Authorities that count; None: the system's. For his client certificates None means that only pins count."""
     pins: tuple[bytes, ...] = ()
     """SHA-256 of SubjectPublicKeyInfo, of his servers and clients; two for a roll-over."""
     minimum: str = "1.2"

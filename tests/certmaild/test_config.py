@@ -10,7 +10,7 @@ import pytest
 from certmaild import config
 from certmaild.config import ConfigError
 from certmaild.keystore import certificates
-from certmaild.keystore.tls_values import Level
+from certmaild.keystore.tls_values import Level, Pem
 from certmaild.protocols.limits import GIB, MIB, Limits
 
 ISSUE_EXAMPLE = """
@@ -324,3 +324,9 @@ def test_partners_and_outbound_are_read(path: Path) -> None:
 )
 def test_what_is_wrong_with_partners_and_outbound(path: Path, text: str, words: str) -> None:
     assert words in refused(path, text)
+
+
+def test_authorities_of_a_partner_may_stand_in_the_file_itself(path: Path) -> None:
+    text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    config = loaded(path, f'domains = ["example.com"]\n[[partner]]\ndomain = "partner.example"\nca = """\n{text}"""\n')
+    assert config.partners[0].ca == Pem(text)
