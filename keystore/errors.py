@@ -1,5 +1,7 @@
 """What the locks refuse."""
 
+from certmaild.keystore.tls_values import TlsResult
+
 
 class KeystoreError(Exception):
     """Base of what this floor refuses."""
@@ -31,3 +33,12 @@ class PrimitiveUnfit(KeystoreError):
 
 class CertificateUnfit(KeystoreError):
     """A certificate or key file cannot be used; the text is one sentence for the operator."""
+
+
+class TlsUnproven(KeystoreError):
+    """A server did not prove what it must. ``words`` go on from its name: ``its certificate expired on 2026-11-01``."""
+
+    def __init__(self, words: str, result: TlsResult) -> None:
+        super().__init__(words)
+        self.words = words
+        self.result = result

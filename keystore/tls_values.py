@@ -26,6 +26,23 @@ class Level(Enum):
     """The public key of the server's certificate is one of those that the record gives."""
 
 
+class TlsResult(Enum):
+    """Why a connection did not prove what it must, as TLS reports name it (RFC 8460 section 4.3)."""
+
+    STARTTLS_NOT_SUPPORTED = "starttls-not-supported"
+    CERTIFICATE_HOST_MISMATCH = "certificate-host-mismatch"
+    CERTIFICATE_EXPIRED = "certificate-expired"
+    CERTIFICATE_NOT_TRUSTED = "certificate-not-trusted"
+    VALIDATION_FAILURE = "validation-failure"
+    """Anything that no other one names."""
+    TLSA_INVALID = "tlsa-invalid"
+    DNSSEC_INVALID = "dnssec-invalid"
+    DANE_REQUIRED = "dane-required"
+    STS_POLICY_FETCH_ERROR = "sts-policy-fetch-error"
+    STS_POLICY_INVALID = "sts-policy-invalid"
+    STS_WEBPKI_INVALID = "sts-webpki-invalid"
+
+
 @dataclass(frozen=True, slots=True)
 class Tlsa:
     """One TLSA record (RFC 6698 section 2.1)."""

@@ -102,6 +102,8 @@ class PlannedHost:
     demand: Demand
     is_lmtp: bool = False
     implicit_tls: bool = False
+    authenticates: bool = False
+    """It is the smart host: log in with the credentials of ``[outbound]``, once TLS has proven it."""
 
 
 @dataclass(frozen=True, slots=True)
