@@ -27,8 +27,8 @@ from certmaild.mailbox.values import SpecialUse, SystemFlag
 from certmaild.protocols.interfaces import Login
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.errors import Refusal
-from certmaild.protocols.smtp.grammar import MailArguments, Path
 from certmaild.protocols.smtp.interfaces import Hop
+from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 from certmaild.routing import Refuse, Router, Sealed
 from certmaild.tally import Tally
 from certmaild.trace import (
@@ -159,10 +159,10 @@ class MailTransaction:
         self._has_ended = False
         self._early: list[bytes] = []
 
-    async def add_recipient(self, path: Path) -> None:
+    async def add_recipient(self, recipient: RcptArguments) -> None:
         """Take one more; who is named twice, also by an alias, gets one copy."""
         route = await self._delivery.router.route(
-            path, is_submission=self._hop.login is not None, declared_size=self._mail.size
+            recipient.forward_path, is_submission=self._hop.login is not None, declared_size=self._mail.size
         )
         if isinstance(route, Refuse):
             raise route.refusal

@@ -9,8 +9,9 @@ from certmaild.delivery import Delivery, DeliverySettings
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.interfaces import Engine
-from certmaild.protocols.smtp.grammar import MailArguments, parse_path
+from certmaild.protocols.smtp.grammar import parse_path
 from certmaild.protocols.smtp.interfaces import Hop, Listener
+from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 from certmaild.routing import Router
 from certmaild.trace import format_date
 
@@ -50,7 +51,7 @@ async def deliver_welcome(engine: Engine, secrets: ServerSecrets, config: Config
     hop = Hop("set-up", Listener.INBOUND, "127.0.0.1", config.hostname, True, None, None)
     path = parse_path(f"<{address}>".encode(), utf8=True)
     transaction = await delivery.begin(hop, MailArguments(path))
-    await transaction.add_recipient(path)
+    await transaction.add_recipient(RcptArguments(path))
     body = TEXT.format(address=address).replace("\n", "\r\n")
     date = format_date(time.time()).decode("ascii")
     header = (

@@ -57,7 +57,7 @@ class Wire:
             case events.Mail():
                 session.answer(REFUSED.get(event.arguments.reverse_path.local))
             case events.Rcpt():
-                session.answer(REFUSED.get(event.path.local))
+                session.answer(REFUSED.get(event.arguments.forward_path.local))
             case events.LogIn():
                 credentials = event.credentials
                 self.log_ins.append((credentials.username, credentials.password))

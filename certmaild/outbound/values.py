@@ -6,14 +6,9 @@ from enum import Enum
 
 from certmaild.keystore.tls_values import Demand, Proof
 from certmaild.protocols.smtp.grammar import Path
-
-
-class BodyKind(Enum):
-    """What octets the content has (RFC 6152, RFC 3030)."""
-
-    SEVEN_BIT = "7BIT"
-    EIGHT_BIT = "8BITMIME"
-    BINARY = "BINARYMIME"
+from certmaild.protocols.smtp.parameters import DEFAULT_NOTIFY as DEFAULT_NOTIFY
+from certmaild.protocols.smtp.parameters import BodyKind as BodyKind
+from certmaild.protocols.smtp.parameters import Notify as Notify
 
 
 class RouteKind(Enum):
@@ -25,19 +20,6 @@ class RouteKind(Enum):
     INSIDE = "inside"
     SERVICE = "service"
     """A message of the server's own; follows ``[outbound]`` and its smart host."""
-
-
-class Notify(Enum):
-    """When a recipient's fate is reported (RFC 3461 section 4.1). More than one may hold; NEVER stands alone."""
-
-    NEVER = "NEVER"
-    SUCCESS = "SUCCESS"
-    FAILURE = "FAILURE"
-    DELAY = "DELAY"
-
-
-DEFAULT_NOTIFY = frozenset({Notify.FAILURE, Notify.DELAY})
-"""Where NOTIFY is not given (RFC 3461 section 4.1)."""
 
 
 @dataclass(frozen=True, slots=True)

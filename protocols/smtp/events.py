@@ -5,7 +5,8 @@ from enum import Enum, auto
 from typing import Final
 
 from certmaild.protocols.smtp.errors import Refusal
-from certmaild.protocols.smtp.grammar import MailArguments, Path, PlainCredentials
+from certmaild.protocols.smtp.grammar import PlainCredentials
+from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 
 
 class Signal(Enum):
@@ -45,7 +46,7 @@ class Mail:
 class Rcpt:
     """A recipient; to be answered."""
 
-    path: Path
+    arguments: RcptArguments
 
 
 @dataclass(frozen=True, slots=True)

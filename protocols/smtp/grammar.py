@@ -16,7 +16,6 @@ _PATH = re.compile(
     rb"(?P<local>\"(?:[^\"\\\x00-\x1f\x7f]|\\[ -~])*\"|[^\"<>@()\[\]:;,\\\x00-\x20\x7f]+)"
     rb"(?:@(?P<domain>\[[!-Z^-~]+\]|[^\"<>@()\[\]:;,\\\x00-\x20\x7f]+))?>"
 )
-_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")
 _HELO_NAME = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 _DIGITS = re.compile(rb"[0-9]{1,19}")
 
@@ -71,19 +70,6 @@ NULL_PATH = Path("", "")
 
 
 @dataclass(frozen=True, slots=True)
-class MailArguments:
-    """What MAIL said."""
-
-    reverse_path: Path
-    size: int = 0
-    """Declared octets (RFC 1870); 0 when not declared."""
-    utf8: bool = False
-    """SMTPUTF8 (RFC 6531)."""
-    eight_bit: bool = False
-    """BODY=8BITMIME (RFC 6152)."""
-
-
-@dataclass(frozen=True, slots=True)
 class PlainCredentials:
     """User name and password of AUTH, as sent."""
 
@@ -99,35 +85,23 @@ def parse_helo_name(argument: bytes) -> str:
     return name.decode("ascii") if _HELO_NAME.fullmatch(name) else "unknown"
 
 
-def parse_mail(argument: bytes) -> MailArguments:
-    """``FROM:<path> [parameters]`` (RFC 5321 section 4.1.1.2). Raises `Refusal`: 501, 553 or 555."""
-    path, parameters = _split_path(argument, b"FROM:")
-    size = 0
-    utf8 = eight_bit = False
-    for name, value in _parse_parameters(parameters):
-        if name == b"SIZE" and value is not None:
-            size = parse_size(value)
-        elif name == b"BODY" and value is not None and value.upper() in (b"7BIT", b"8BITMIME"):
-            eight_bit = value.upper() == b"8BITMIME"
-        elif name == b"SMTPUTF8" and value is None:
-            utf8 = True
-        elif name != b"AUTH" or value is None:
-            raise _unknown_parameter()
-    reverse_path = NULL_PATH if path == b"<>" else parse_path(path, utf8=utf8)
-    if reverse_path.local and not reverse_path.domain:
-        raise Refusal(501, "5.1.7", "Sender address needs a domain")
-    return MailArguments(reverse_path, size, utf8, eight_bit)
+def split_path(argument: bytes, prefix: bytes) -> tuple[bytes, bytes]:
+    """The path with its brackets, and the parameters (`certmaild.protocols.smtp.parameters`). Raises `Refusal` 501.
 
-
-def parse_rcpt(argument: bytes, *, utf8: bool) -> Path:
-    """``TO:<path>`` (RFC 5321 section 4.1.1.3); no parameter is known. Raises `Refusal`: 501, 553 or 555."""
-    path, parameters = _split_path(argument, b"TO:")
-    if _parse_parameters(parameters):
-        raise _unknown_parameter()
-    forward_path = parse_path(path, utf8=utf8)
-    if not forward_path.domain and not forward_path.is_postmaster:
-        raise Refusal(501, "5.1.3", "Recipient address needs a domain")
-    return forward_path
+    A space after the colon is let pass, as old clients send it.
+    """
+    if argument[: len(prefix)].upper() != prefix:
+        raise Refusal(501, "5.5.4", f"Expected {prefix.decode('ascii')}<address>")
+    rest = argument[len(prefix) :].strip(b" ")
+    if rest.startswith(b"<>"):
+        end = 2
+    else:
+        match = _PATH.match(rest)
+        end = match.end() if match else max(rest.find(b">") + 1, 0) or len(rest)
+    path, parameters = rest[:end], rest[end:]
+    if parameters and not parameters.startswith(b" "):
+        raise Refusal(501, "5.5.4", "Bad characters after the address")
+    return path, parameters
 
 
 def parse_path(text: bytes, *, utf8: bool) -> Path:
@@ -190,37 +164,3 @@ def format_ehlo(hostname: str, keywords: list[str]) -> bytes:
     lines = [hostname, *keywords]
     head = "".join(f"250-{line}\r\n" for line in lines[:-1])
     return f"{head}250 {lines[-1]}\r\n".encode("ascii")
-
-
-def _split_path(argument: bytes, prefix: bytes) -> tuple[bytes, bytes]:
-    """The path with its brackets, and the parameters. A space after the colon is let pass, as old clients send it."""
-    if argument[: len(prefix)].upper() != prefix:
-        raise Refusal(501, "5.5.4", f"Expected {prefix.decode('ascii')}<address>")
-    rest = argument[len(prefix) :].strip(b" ")
-    if rest.startswith(b"<>"):
-        end = 2
-    else:
-        match = _PATH.match(rest)
-        end = match.end() if match else max(rest.find(b">") + 1, 0) or len(rest)
-    path, parameters = rest[:end], rest[end:]
-    if parameters and not parameters.startswith(b" "):
-        raise Refusal(501, "5.5.4", "Bad characters after the address")
-    return path, parameters
-
-
-def _parse_parameters(text: bytes) -> list[tuple[bytes, bytes | None]]:
-    if not text:
-        return []
-    parameters = []
-    for word in text.split():
-        match = _PARAMETER.fullmatch(word)
-        if match is None:
-            raise Refusal(501, "5.5.4", "Bad parameter syntax")
-        parameters.append((match[1].upper(), match[2]))
-    if len({name for name, _ in parameters}) != len(parameters):
-        raise Refusal(501, "5.5.4", "Parameter given twice")
-    return parameters
-
-
-def _unknown_parameter() -> Refusal:
-    return Refusal(555, "5.5.4", "Parameter not recognised or not supported")

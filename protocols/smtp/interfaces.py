@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Protocol
 
 from certmaild.protocols.interfaces import Login
-from certmaild.protocols.smtp.grammar import MailArguments, Path
+from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 
 
 class Listener(Enum):
@@ -46,7 +46,7 @@ class Hop:
 class Transaction(Protocol):
     """One mail transaction (RFC 5321 section 3.3). Every method may raise `Refusal`."""
 
-    async def add_recipient(self, path: Path) -> None:
+    async def add_recipient(self, recipient: RcptArguments) -> None:
         """Whether some route is allowed."""
 
     def write(self, content: bytes) -> Awaitable[None] | None:

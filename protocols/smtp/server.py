@@ -331,8 +331,8 @@ class SmtpConnection(Protocol):
     async def _add_recipient(self, event: events.Rcpt) -> None:
         if self._transaction is None:
             raise internal_error()
-        await self._transaction.add_recipient(event.path)
-        self._recipients.append(str(event.path))
+        await self._transaction.add_recipient(event.arguments)
+        self._recipients.append(str(event.arguments.forward_path))
 
     async def _take(self, session: Session, octets: bytes) -> None:
         transaction = self._transaction

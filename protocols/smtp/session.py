@@ -9,7 +9,7 @@ it counts.
 from collections.abc import Callable
 from typing import Final
 
-from certmaild.protocols.smtp import grammar
+from certmaild.protocols.smtp import grammar, parameters
 from certmaild.protocols.smtp.errors import Refusal, too_large
 from certmaild.protocols.smtp.events import (
     NEED_DATA,
@@ -25,8 +25,9 @@ from certmaild.protocols.smtp.events import (
     Signal,
     StartTls,
 )
-from certmaild.protocols.smtp.grammar import MailArguments, Verb
+from certmaild.protocols.smtp.grammar import Verb
 from certmaild.protocols.smtp.mail_data import ByBdat, ByData, MailData
+from certmaild.protocols.smtp.parameters import MailArguments
 from certmaild.protocols.smtp.sasl import Exchange
 from certmaild.protocols.smtp.states import TRANSITIONS, Move, State
 from certmaild.protocols.smtp.terms import Terms
@@ -51,6 +52,7 @@ class Session:
         self._terms = terms
         self._limits = terms.limits
         self._size_limit = terms.size_limit
+        self._offered = terms.extensions
         self._logged_in = False
         self._buffer = b""
         self._output: list[bytes] = []
@@ -282,7 +284,7 @@ class Session:
         if self.state is State.CONNECTED:
             raise Refusal(503, "5.5.1", "Send EHLO first")
         self._require(Move.MAIL)
-        arguments = grammar.parse_mail(argument)
+        arguments = parameters.parse_mail(argument, self._offered)
         if arguments.size > self._size_limit:
             self._reply_refusal(too_large())
             return
@@ -298,13 +300,14 @@ class Session:
 
     def _rcpt(self, argument: bytes) -> None:
         self._require(Move.RCPT)
-        path = grammar.parse_rcpt(argument, utf8=self._mail is not None and self._mail.utf8)
-        if self._terms.require_tls and not self._terms.in_tls and not path.is_role:
+        utf8 = self._mail is not None and self._mail.utf8
+        arguments = parameters.parse_rcpt(argument, self._offered, utf8=utf8)
+        if self._terms.require_tls and not self._terms.in_tls and not arguments.forward_path.is_role:
             self._reply_refusal(Refusal(530, "5.7.0", "Must issue a STARTTLS command first"))
         elif self._recipients >= self._limits.recipients:
             self._reply_refusal(Refusal(452, "4.5.3", "Too many recipients"))
         else:
-            self._events.append(Rcpt(path))
+            self._events.append(Rcpt(arguments))
 
     def _answer_rcpt(self, refusal: Refusal | None) -> None:
         if refusal is not None:

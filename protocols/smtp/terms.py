@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from certmaild.protocols.limits import Limits
+from certmaild.protocols.smtp.parameters import Extension
 
 
 class Terms(NamedTuple):
@@ -27,6 +28,11 @@ class Terms(NamedTuple):
         """Whether STARTTLS is offered now."""
         return self.offer_starttls and not self.in_tls
 
+    @property
+    def extensions(self) -> tuple[Extension, ...]:
+        """What MAIL and RCPT may say here beside what they always may."""
+        return (Extension.REQUIRETLS,) if self.in_tls else ()
+
     def keywords(self, *, logged_in: bool) -> list[str]:
         """The EHLO keywords with their parameters, in the order in which they are said."""
         keywords = [
@@ -38,6 +44,7 @@ class Terms(NamedTuple):
             "ENHANCEDSTATUSCODES",
             f"LIMITS RCPTMAX={self.limits.recipients}",
         ]
+        keywords += [extension.value for extension in self.extensions]
         if self.may_start_tls:
             keywords.append("STARTTLS")
         if self.is_submission and self.in_tls and not logged_in:

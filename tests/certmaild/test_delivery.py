@@ -28,9 +28,10 @@ from certmaild.mailbox.values import SpecialUse, SystemFlag
 from certmaild.protocols.interfaces import Login
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.errors import Refusal
-from certmaild.protocols.smtp.grammar import NULL_PATH, MailArguments
+from certmaild.protocols.smtp.grammar import NULL_PATH
 from certmaild.protocols.smtp.grammar import Path as SmtpPath
 from certmaild.protocols.smtp.interfaces import Hop, Listener, TlsFacts
+from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 from certmaild.routing import Hold, Router
 from certmaild.unfinished import Unfinished
 
@@ -135,7 +136,7 @@ class House:
             try:
                 for name in to:
                     local, _, domain = name.partition("@")
-                    await transaction.add_recipient(SmtpPath(local, domain or "example.com"))
+                    await transaction.add_recipient(RcptArguments(SmtpPath(local, domain or "example.com")))
                 for at in range(0, len(content), cut or len(content)):
                     pause = transaction.write(content[at : at + (cut or len(content))])
                     if pause is not None:
@@ -264,7 +265,7 @@ def test_postmaster_and_abuse_always_reach_somebody(house: House) -> None:
 def test_postmaster_without_domain(house: House) -> None:
     async def work() -> None:
         transaction = await house.delivery.begin(house.hop(), MailArguments(BOB))
-        await transaction.add_recipient(SmtpPath("postmaster", ""))
+        await transaction.add_recipient(RcptArguments(SmtpPath("postmaster", "")))
         transaction.write(CONTENT)
         await transaction.finish()
 
@@ -430,7 +431,7 @@ def test_unfinished_content_of_one_address(tmp_path: Path) -> None:
 
     async def work() -> None:
         first = await house.delivery.begin(house.hop(), MailArguments(BOB))
-        await first.add_recipient(SmtpPath("ann", "example.com"))
+        await first.add_recipient(RcptArguments(SmtpPath("ann", "example.com")))
         first.write(b"Subject: x\r\n\r\n" + b"y" * 150)
         second = await house.delivery.begin(house.hop(), MailArguments(BOB))
         with pytest.raises(Refusal, match=r"452 4\.3\.1"):

@@ -18,8 +18,8 @@ from certmaild.mailbox.changes import Change, ChangeHub, ChangeKind
 from certmaild.protocols.interfaces import LogInRefused, LogInUnavailable, TooManySessions
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.errors import Refusal
-from certmaild.protocols.smtp.grammar import MailArguments, Path
 from certmaild.protocols.smtp.interfaces import Hop, Listener
+from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 from certmaild.protocols.smtp.server import HIGH_WATER, SmtpConnection, SmtpFactory
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import TURN_S
@@ -38,7 +38,8 @@ class Taken:
         self.recipients: list[str] = []
         self.is_aborted = False
 
-    async def add_recipient(self, path: Path) -> None:
+    async def add_recipient(self, recipient: RcptArguments) -> None:
+        path = recipient.forward_path
         if path.local == "unknown":
             raise Refusal(550, "5.1.1", "No such mailbox")
         if path.local == "crash":

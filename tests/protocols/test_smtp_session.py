@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from smtp_support import Wire, inbound, submission
 
 from certmaild.protocols.limits import Limits
-from certmaild.protocols.smtp import grammar
+from certmaild.protocols.smtp import grammar, parameters
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.session import Session
 from certmaild.protocols.smtp.states import TRANSITIONS, Move, State
@@ -249,13 +249,13 @@ def test_garbage_never_breaks_a_session(pieces: list[bytes]) -> None:
 
 @given(st.binary(max_size=80))
 def test_grammar_raises_refusals_only(text: bytes) -> None:
-    for parse in (grammar.parse_mail, grammar.parse_bdat, grammar.parse_base64, grammar.parse_plain):
+    for parse in (parameters.parse_mail, grammar.parse_bdat, grammar.parse_base64, grammar.parse_plain):
         try:
             parse(text)
         except Refusal as refusal:
             assert 500 <= refusal.code < 600
     with contextlib.suppress(Refusal):
-        grammar.parse_rcpt(b"TO:" + text, utf8=True)
+        parameters.parse_rcpt(b"TO:" + text, utf8=True)
 
 
 LOCAL = st.from_regex(r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~.\-]{1,64}", fullmatch=True)
@@ -270,17 +270,17 @@ def test_a_path_is_read_as_written(local: str, domain: str) -> None:
 
 def test_paths() -> None:
     assert str(grammar.parse_path(b'<"a\\"b c>"@[192.0.2.1]>', utf8=False)) == '"a\\"b c>"@[192.0.2.1]'
-    assert grammar.parse_mail(b"FROM:<> SIZE=5").reverse_path == grammar.NULL_PATH
-    assert str(grammar.parse_rcpt(b"TO:<Postmaster>", utf8=False)) == "Postmaster"
+    assert parameters.parse_mail(b"FROM:<> SIZE=5").reverse_path == grammar.NULL_PATH
+    assert str(parameters.parse_rcpt(b"TO:<Postmaster>", utf8=False).forward_path) == "Postmaster"
     long = b"<" + b"a" * 500 + b"@example.com>"
     with pytest.raises(Refusal, match="Bad address"):
         grammar.parse_path(long, utf8=False)
     with pytest.raises(Refusal):
-        grammar.parse_mail(b'FROM:<"unclosed@example.com> SIZE=1')
+        parameters.parse_mail(b'FROM:<"unclosed@example.com> SIZE=1')
     with pytest.raises(Refusal):
-        grammar.parse_mail(b"FROM:<no end")
+        parameters.parse_mail(b"FROM:<no end")
     with pytest.raises(Refusal, match="555"):
-        grammar.parse_mail(b"FROM:<a@b.example> AUTH")
+        parameters.parse_mail(b"FROM:<a@b.example> AUTH")
 
 
 def test_on_port_25_the_twentieth_bad_command_closes() -> None:
