@@ -63,6 +63,18 @@ class Damaged(MailboxError):
     code = b"SERVERBUG"
 
 
+class ColumnDamaged(Damaged):
+    """The same of a frame of the text column, which can be made anew from the messages."""
+
+    def __init__(self, what: str, box_id: bytes, first_uid: int, directory: bytes) -> None:
+        super().__init__(what)
+        self.box_id = box_id
+        self.first_uid = first_uid
+        """The frame's key."""
+        self.directory = directory
+        """Its stored directory, as it was read."""
+
+
 class StoreUnavailable(MailboxError):
     """A fault of the store; try again later, nothing is wrong with the request."""
 

@@ -62,9 +62,21 @@ class ReadyRows:
         shelf, box_id = self._reach.shelf, self._box_id
         try:
             return await self._reach.read(lambda txn: [find(txn, shelf, box_id, uids, kind) for kind in self._kinds])
-        except Damaged as damaged:
-            log.error("ready rows of a folder are passed over: {what}", what=str(damaged))
+        except Damaged:
+            log.critical(
+                "ALARM: what was kept ready of a folder of {user} was changed on disk; it is made anew from the cards",
+                user=shelf.user_id.hex(),
+            )
+            await self._drop(uids[0])
             return nothing
+
+    async def _drop(self, uid: int) -> None:
+        """Remove the rows of the page that this UID is in."""
+        shelf, box_id = self._reach.shelf, self._box_id
+        try:
+            await self._reach.write(lambda txn: drop(txn, shelf, box_id, uid))
+        except (MailboxError, KeysClosed) as error:
+            log.info("damaged ready rows are not removed: {error}", error=repr(error))
 
     async def keep(self, uids: "array[int]", values: Sequence[Sequence[bytes]], missing: int) -> None:
         """Keep values of all the messages of a page, ``missing`` of which had none.
@@ -115,6 +127,15 @@ def find(txn: ReadTxn, shelf: Shelf, box_id: BoxId, uids: "array[int]", kind: by
         return list(values)
     known = dict(zip(kept, values, strict=True))
     return [known.get(uid) for uid in uids]
+
+
+def drop(txn: WriteTxn, shelf: Shelf, box_id: BoxId, uid: int) -> None:
+    """Remove whatever `find` may look at for this UID."""
+    page = page_below(txn, shelf, box_id, uid)
+    low = page_key(shelf.user_id, box_id, uid if page is None else page.first_uid)
+    high = page_key(shelf.user_id, box_id, uid) + b"\xff" * (KIND_OCTETS + 1)
+    for key in [key for key, _ in txn.scan(Table.READY, low, high)]:
+        txn.delete(Table.READY, key)
 
 
 def write(txn: WriteTxn, shelf: Shelf, box_id: BoxId, kinds: Sequence[bytes], waiting: Sequence[Kept]) -> None:

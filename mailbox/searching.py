@@ -13,7 +13,7 @@ from typing import Protocol, assert_never
 
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.content import open_cards
-from certmaild.mailbox.errors import MessageGone
+from certmaild.mailbox.errors import ColumnDamaged, MessageGone
 from certmaild.mailbox.folders import keyword_bits, read_rows
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.interfaces import ReadTxn
@@ -68,6 +68,10 @@ class ColumnBuilder(Protocol):
 
     def follow(self, box_id: BoxId) -> None:
         """Build the whole column in the background."""
+        ...
+
+    async def mend(self, damaged: ColumnDamaged) -> None:
+        """Remove a damaged frame, and those behind it."""
         ...
 
 
@@ -290,20 +294,24 @@ async def search(
     found = array("I")
     highest = 0
     runs: Sequence[range] = normalise(uids)
-    builds = True
+    builds, mended = True, False
     while runs:
         if between is not None:
             await between()
         todo, may_build = runs, builds
-        part = await reach.scan(lambda txn: _search_slice(txn, reach.shelf, box_id, todo, test, may_build))  # noqa: B023
-        found.extend(part.uids)
-        highest = max(highest, part.highest_modseq)
-        if part.resume is None:
-            break
-        runs = subtract_block(runs, part.resume)
-        if part.lacking_through:
-            builds = await builder.extend(box_id, part.resume, part.lacking_through)
-    if not builds:
+        try:
+            part = await reach.scan(lambda txn: _search_slice(txn, reach.shelf, box_id, todo, test, may_build))  # noqa: B023
+            found.extend(part.uids)
+            highest = max(highest, part.highest_modseq)
+            if part.resume is None:
+                break
+            runs = subtract_block(runs, part.resume)
+            if part.lacking_through:
+                builds = await builder.extend(box_id, part.resume, part.lacking_through)
+        except ColumnDamaged as damaged:
+            await builder.mend(damaged)
+            mended = True
+    if mended or not builds:
         builder.follow(box_id)
     return SearchResult(found, highest)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from certmaild.keystore.errors import SealBroken
 from certmaild.keystore.primitives import open_frame
-from certmaild.mailbox.errors import Damaged
+from certmaild.mailbox.errors import ColumnDamaged, Damaged
 from certmaild.mailbox.interfaces import ReadTxn
 from certmaild.mailbox.layout import Codec, Table, unpack_frame
 from certmaild.mailbox.layout_messages import Record
@@ -103,7 +103,7 @@ def _rows_with_field(frame: "TextFrame", name: bytes, needle: bytes) -> set[int]
 
 
 class TextFrame:
-    """One frame inside one read transaction; texts are opened when asked for."""
+    """One frame inside one read transaction; texts are opened when asked for. All of it raises `ColumnDamaged`."""
 
     def __init__(self, txn: ReadTxn, shelf: Shelf, box_id: bytes, first_uid: int, value: bytes) -> None:
         self._txn = txn
@@ -114,13 +114,15 @@ class TextFrame:
         """The stored directory."""
         place = directory_place(box_id, first_uid)
         try:
-            plain = shelf.keys.open_names(Record.TEXT, place, value)
-        except SealBroken as broken:
-            raise Damaged("text directory") from broken
-        self.directory = decode_directory(plain)
+            self.directory = decode_directory(shelf.keys.open_names(Record.TEXT, place, value))
+        except (SealBroken, Damaged) as broken:
+            raise self._damaged("directory") from broken
         self.held = self._held()
         """UIDs whose text is here; the others are only named."""
         self.texts: dict[Kind, bytes | bytearray] = {}
+
+    def _damaged(self, what: str) -> ColumnDamaged:
+        return ColumnDamaged(f"text column: {what}", self._box_id, self.first_uid, self.value)
 
     def _held(self) -> frozenset[int]:
         directory = self.directory
@@ -139,30 +141,33 @@ class TextFrame:
         return {uids[row] for row in rows}
 
     def text(self, kind: Kind) -> bytes | bytearray:
-        """The texts of all its messages, end to end. Raises `Damaged`."""
+        """The texts of all its messages, end to end."""
         text = self.texts.get(kind)
         if text is None:
             stored = self.stored(kind)
-            text = bytes(stored) if kind is Kind.HEADERS else unpack_all(stored, self.directory.body_ends[-1])
+            try:
+                text = bytes(stored) if kind is Kind.HEADERS else unpack_all(stored, self.directory.body_ends[-1])
+            except Damaged as damaged:
+                raise self._damaged("texts do not unpack") from damaged
             self.texts[kind] = text
         return text
 
     def stored(self, kind: Kind) -> memoryview:
-        """The same as it is stored: of bodies one zstd frame a message, end to end. Raises `Damaged`."""
+        """The same as it is stored: of bodies one zstd frame a message, end to end."""
         directory, user_id = self.directory, self._shelf.user_id
         octets = (directory.header_ends if kind is Kind.HEADERS else directory.packed_ends)[-1]
         if not octets:
             return memoryview(b"")
         value = self._txn.get(Table.TEXT, column_key(user_id, self._box_id, kind, self.first_uid))
         if value is None:
-            raise Damaged("text frame is missing")
+            raise self._damaged("texts are missing")
         context = text_context(user_id, self._box_id, kind, self.first_uid, directory.generation)
         try:
             codec, payload = unpack_frame(open_frame(directory.text_key, context, value))
-        except SealBroken as broken:
-            raise Damaged("text frame") from broken
+        except (SealBroken, Damaged) as broken:
+            raise self._damaged("texts") from broken
         if codec is not CODECS[kind] or len(payload) != octets:
-            raise Damaged("text frame")
+            raise self._damaged("texts")
         return payload
 
 

@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from certmaild.keystore.primitives import seal_frame
 from certmaild.mailbox.content import open_cards
-from certmaild.mailbox.errors import MessageGone
+from certmaild.mailbox.errors import ColumnDamaged, MessageGone
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table, pack_frame
@@ -48,6 +49,8 @@ BUILD_OCTETS = 1 << 20
 """One slice of building: so many messages, or so much text."""
 COMPACT_FRAMES = 16
 """One slice of compaction remakes so many frames."""
+CUT_FRAMES = 256
+"""So many are removed in one transaction."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -150,6 +153,8 @@ class Remade:
     """Which are taken away with this, if they are still the same."""
     added: tuple[range, ...] = ()
     """Messages behind the column's end, which it shall name now; each must still exist."""
+    end: bytes = b""
+    """Where messages are added: the stored directory of the last frame, which must still be the last; empty: none."""
 
     def write(self, txn: WriteTxn, shelf: Shelf) -> bool:
         """Put them in; False, with nothing done, when something changed meanwhile."""
@@ -171,12 +176,10 @@ class Remade:
         return True
 
     def _may_add(self, txn: ReadTxn, shelf: Shelf) -> bool:
-        """Nobody else went on with the column, and all that it shall name is there."""
-        low, high = kind_range(shelf.user_id, self.box_id, Kind.DIRECTORY)
-        for key, _ in txn.scan(Table.TEXT, low, high, reverse=True):
-            if first_uid_of(key) >= self.added[0].start:
-                return False
-            break
+        """Nobody else went on with the column or cut it off, and all that it shall name is there."""
+        directories = txn.scan(Table.TEXT, *kind_range(shelf.user_id, self.box_id, Kind.DIRECTORY), reverse=True)
+        if next((value for _, value in directories), b"") != self.end:
+            return False
         count = sum(
             stop - start
             for page in pages_with(txn, shelf, self.box_id, self.added)
@@ -203,11 +206,12 @@ def build(txn: ReadTxn, shelf: Shelf, box_id: BoxId, through: int) -> Remade | N
         return None
     added = ranges_of([piece.uid for piece in pieces])
     last = column.last()
+    end = b"" if last is None else last.value
     if last is None or not _is_small(last):
-        return Remade(box_id, [], _rows_of(shelf, box_id, 1, pieces), added=added)
+        return Remade(box_id, [], _rows_of(shelf, box_id, 1, pieces), added=added, end=end)
     generation = last.directory.generation + 1
     rows = _rows_of(shelf, box_id, generation, pieces_in(last) + pieces, last.first_uid)
-    return Remade(box_id, [(last.first_uid, last.value)], rows, added=added)
+    return Remade(box_id, [(last.first_uid, last.value)], rows, added=added, end=end)
 
 
 def _is_small(frame: TextFrame) -> bool:
@@ -225,6 +229,23 @@ def _rows_of(
         rows += frame_rows(shelf, box_id, first_uid or frame[0].uid, generation, frame)
         first_uid = None
     return rows
+
+
+def cut_off(txn: WriteTxn, shelf: Shelf, damaged: ColumnDamaged) -> bool:
+    """Remove some of the column's last frames, from the end on to the damaged one; whether that is left to be removed.
+
+    Nothing is done if it was written anew meanwhile. What is left names no message behind the next one to be built.
+    """
+    user_id, box_id, first_uid = shelf.user_id, damaged.box_id, damaged.first_uid
+    if txn.get(Table.TEXT, column_key(user_id, box_id, Kind.DIRECTORY, first_uid)) != damaged.directory:
+        return False
+    low, high = kind_range(user_id, box_id, Kind.DIRECTORY)
+    directories = txn.scan(Table.TEXT, low + first_uid.to_bytes(4, "big"), high, reverse=True)
+    firsts = [first_uid_of(key) for key, _ in islice(directories, CUT_FRAMES)]
+    for first in firsts:
+        for kind in Kind:
+            txn.delete(Table.TEXT, column_key(user_id, box_id, kind, first))
+    return firsts[-1] != first_uid
 
 
 def without_gone(txn: ReadTxn, shelf: Shelf) -> Remade | None:

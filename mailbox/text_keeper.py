@@ -4,16 +4,18 @@ Slices are read in reader threads, and written only if the column is still as it
 once, and a crash leaves a column that is shorter or marked as stale.
 """
 
+from collections.abc import Awaitable, Callable
+
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from certmaild.keystore.errors import KeysClosed
 from certmaild.mailbox.absorb import LEASE_S, Leases
-from certmaild.mailbox.errors import MailboxError, StoreUnavailable
+from certmaild.mailbox.errors import ColumnDamaged, MailboxError, StoreUnavailable
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.text_column import Column
-from certmaild.mailbox.text_frames import build, without_gone
+from certmaild.mailbox.text_frames import build, cut_off, without_gone
 from certmaild.mailbox.text_marks import first_marks
 
 log = Logger()
@@ -33,13 +35,15 @@ class TextKeeper:
         self._cleaning: Deferred[None] | None = None
         self._again = False
         self._following: set[BoxId] = set()
+        self.alarmed: set[bytes] = set()
+        """Folders some of whose texts were found changed on disk."""
         self._stopped = False
 
     async def extend(self, box_id: BoxId, first: int, through: int) -> bool:
         """Let the column name all messages up to the UID ``through``; whether it does.
 
         False when it would take long, for it ends far in front of ``first``; when another process is at it; when the
-        store takes no more. Raises `Damaged`.
+        store takes no more. Raises `Damaged`, and `ColumnDamaged`, which can be mended.
         """
         await self._lock.acquire()
         try:
@@ -77,7 +81,7 @@ class TextKeeper:
 
     async def _follow(self, box_id: BoxId) -> None:
         try:
-            while not self._stopped and await self._follow_slice(box_id):
+            while not self._stopped and await self._mended(lambda: self._follow_slice(box_id)):
                 pass
         except (MailboxError, KeysClosed) as error:
             log.error("building the text column stopped: {error}", error=repr(error))
@@ -85,12 +89,37 @@ class TextKeeper:
             self._following.discard(box_id)
 
     async def _follow_slice(self, box_id: BoxId) -> bool:
+        """Add one slice; whether there may be more."""
         await self._lock.acquire()
         try:
             return await self._build(box_id, 0xFFFFFFFF)
         finally:
             self._give_back()
             self._lock.release()
+
+    # What was changed on disk.
+
+    async def mend(self, damaged: ColumnDamaged) -> None:
+        """Remove a damaged frame, and those behind it: whatever looks for a text makes them anew from the messages."""
+        reach, shelf = self._reach, self._reach.shelf
+        if damaged.box_id not in self.alarmed:
+            # Once a folder, for many of its frames may have been changed.
+            self.alarmed.add(damaged.box_id)
+            log.critical(
+                "ALARM: search texts of {user} were changed on disk ({what}); they are made anew from the messages",
+                user=reach.user_id.hex(),
+                what=damaged,
+            )
+        while await reach.write(lambda txn: cut_off(txn, shelf, damaged)):
+            pass
+
+    async def _mended(self, work: Callable[[], Awaitable[bool]]) -> bool:
+        """What ``work`` gives; True, with a damaged frame removed, if there was one."""
+        try:
+            return await work()
+        except ColumnDamaged as damaged:
+            await self.mend(damaged)
+            return True
 
     # Cleaning.
 
@@ -109,7 +138,7 @@ class TextKeeper:
         try:
             while self._again:
                 self._again = False
-                while await self._clean_slice():
+                while await self._mended(self._clean_slice):
                     pass
         except (MailboxError, KeysClosed) as error:
             log.error("cleaning the text column stopped: {error}", error=repr(error))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mailbox_support import House, mail, make_house
 from support import run
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.layout import Table
@@ -88,11 +89,18 @@ def test_a_page_that_changed_meanwhile_gets_none(house: House) -> None:
     assert not house.rows([Table.READY])
 
 
-def test_a_damaged_row_is_passed_over(house: House) -> None:
+def test_a_damaged_row_is_told_and_removed(house: House) -> None:
     keep(house, KIND)
     (((table, key), sealed),) = house.rows([Table.READY]).items()
-    house.put(table, key, sealed[:-1] + bytes([sealed[-1] ^ 1]))
-    assert read(house) == [None] * COUNT
+    for changed in (key, key[:32] + b"\0\0\0\2" + key[36:]):
+        keep(house, KIND)
+        house.put(table, changed, sealed[:-1] + bytes([sealed[-1] ^ 1]))
+        with capturedLogs() as logs:
+            assert read(house, uids=house.blocks()[0].uids[2:]) == [None] * (COUNT - 2)
+            assert house.rows([Table.READY]) == {}
+            read(house)
+        assert [event["log_level"] for event in logs] == [LogLevel.critical]
+        assert (formatEvent(logs[0]) or "").startswith("ALARM: ")
 
 
 def test_a_row_of_another_kind_does_not_open(house: House) -> None:

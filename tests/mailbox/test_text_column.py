@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mailbox_support import House, mail, make_house
 from support import run
+from twisted.logger import capturedLogs, formatEvent
 
 from certmaild.mailbox import searching, text_frames
 from certmaild.mailbox.content import open_cards
 from certmaild.mailbox.engine_memory import MemoryEngine
-from certmaild.mailbox.errors import Damaged
+from certmaild.mailbox.errors import ColumnDamaged, Damaged
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_text import MESSAGE_TEXT_OCTETS, Kind, mark_range
 from certmaild.mailbox.search import (
@@ -451,14 +452,103 @@ def test_a_search_ends_when_nobody_wants_it(house: House) -> None:
     assert text_rows(house) == {}
 
 
-def test_the_column_of_another_folder_or_user_is_not_taken(house: House, tmp_path: Path) -> None:
+def test_the_column_of_another_folder_or_user_is_not_taken(house: House) -> None:
     build(house)
+    run(house.mailbox.move(house.box(), [range(8, 9)], house.box("Archive")))
     run(house.mailbox.copy(house.box(), [range(1, 101)], house.box("Archive")))
+    finish_cleaning(house)
     build(house, "Archive")
     mine, other = house.box(), house.box("Archive")
     for key, value in text_rows(house).items():
         if key[16:32] == other:
             house.put(Table.TEXT, key[:16] + mine + key[32:], value)
-    with pytest.raises(Damaged):
-        found(house, TextHas("marked7text"))
-    assert found(house, TextHas("marked7text"), "Archive") == [8]
+    with capturedLogs() as logs:
+        assert found(house, TextHas("marked7text")) == []
+        assert found(house, TextHas("marked8text")) == [9]
+    assert alarms(logs) == 1
+    assert found(house, TextHas("marked7text"), "Archive") == [1]
+
+
+def alarms(logs: Any) -> int:
+    return sum("ALARM: search texts" in (formatEvent(event) or "") for event in logs)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_damage_is_told_and_made_good(house: House, kind: Kind, which: int) -> None:
+    """The search itself is exact; the frames before the damaged one stay, the others come anew under fresh keys."""
+    build(house)
+    before = text_rows(house)
+    key = [key for key in before if key[32] == kind][which]
+    firsts = sorted({int.from_bytes(key[33:], "big") for key in before})
+    house.put(Table.TEXT, key, before[key][:-1] + bytes([before[key][-1] ^ 1]))
+    with capturedLogs() as logs:
+        assert found(house, TextHas("marked7text")) == [8]
+        assert found(house, And((HeaderHas("subject", "subject 99"), BodyHas("marked99text")))) == [100]
+    assert alarms(logs) == 1
+    assert named(house) == list(range(1, 101))
+    after = text_rows(house)
+    kept = [one for one in before if after.get(one) == before[one]]
+    assert len(kept) == 3 * firsts[:-1].index(firsts[which]) if which != -1 else 3 * (len(firsts) - 1)
+    # Nobody reads the messages any more.
+    for table, row in house.rows([Table.BLOB, Table.CARD]):
+        run(house.engine.write(lambda txn, table=table, row=row: txn.delete(table, row)))
+    assert found(house, TextHas("marked7text")) == [8]
+
+
+def test_missing_texts_are_damage_too(house: House) -> None:
+    build(house)
+    for key in text_rows(house):
+        if key[32] == Kind.BODIES:
+            run(house.engine.write(lambda txn, key=key: txn.delete(Table.TEXT, key)))
+    assert found(house, TextHas("marked7text")) == [8]
+    assert named(house) == list(range(1, 101))
+
+
+def test_damage_does_not_keep_expunged_text(house: House) -> None:
+    """Neither that of the damaged frame nor that of others."""
+    build(house)
+    rows = text_rows(house)
+    key = next(key for key in rows if key[32] == Kind.BODIES)
+    house.put(Table.TEXT, key, rows[key][:-1] + bytes([rows[key][-1] ^ 1]))
+    with capturedLogs() as logs:
+        expunge(house, 8, 100)
+        finish_cleaning(house)
+    assert alarms(logs) == 1
+    low, high = mark_range(house.user_id)
+    assert not any(low <= key < high for key in text_rows(house))
+    assert found(house, TextHas("marked")) == [uid for uid in range(1, 100) if uid != 8] == named(house)
+
+
+def test_a_slice_made_before_the_column_was_cut_off_is_not_added(house: House) -> None:
+    """Else what was cut off would never be made anew."""
+    build(house)
+    house.append(mail("late", "late"))
+    shelf, box = house.mailbox._reach.shelf, house.box()
+    late = run(house.engine.read(lambda txn: text_frames.build(txn, shelf, box, EVERY)))
+    late.before.clear()
+    first, directory = run(
+        house.engine.read(lambda txn: (last := Column(txn, shelf, box).last()) and (last.first_uid, last.value))
+    )  # type: ignore[misc]
+    damaged = ColumnDamaged("as it were", box, first, directory)
+    assert run(house.engine.write(lambda txn: text_frames.cut_off(txn, shelf, damaged))) is False
+    assert run(house.engine.write(lambda txn: late.write(txn, shelf))) is False
+    again = text_rows(house)
+    assert run(house.engine.write(lambda txn: text_frames.cut_off(txn, shelf, damaged))) is False
+    assert text_rows(house) == again
+    build(house)
+    assert found(house, TextHas("marked")) == list(range(1, 101)) and named(house) == list(range(1, 102))
+
+
+def test_a_long_column_is_cut_off_in_slices(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_frames, "CUT_FRAMES", 1)
+    build(house)
+    rows = text_rows(house)
+    house.put(Table.TEXT, min(rows), b"nonsense")
+    assert len(frames_of(rows)) >= 3
+    assert found(house, TextHas("marked7text")) == [8]
+    assert named(house) == list(range(1, 101))
+
+
+def frames_of(rows: dict[bytes, bytes]) -> list[bytes]:
+    return [key for key in rows if key[32] == Kind.DIRECTORY]
