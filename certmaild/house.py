@@ -40,6 +40,7 @@ from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.processes import this_process
+from certmaild.partners.stored import LivePartners
 from certmaild.protocols.imap.server import ImapFactory
 from certmaild.protocols.pop3.server import Pop3Factory
 from certmaild.protocols.smtp.interfaces import Listener
@@ -100,6 +101,7 @@ class House:
         self.turns = Turns(reactor)
         self.tally: Tally = LocalTally() if post.is_alone else self.volatile
         self.chores = Chores(config, self.engine, self.secrets, reactor, self.edge.reload) if post.is_alone else None
+        self.partners = LivePartners(self.engine, self.secrets, config.partners)
         self.slow_threads = ReactorThreads(reactor, self._share(os.cpu_count() or 1))
         self.quick_threads = ReactorThreads(reactor, 1, name="cache")
         self.factories: list[Any] = []
@@ -113,6 +115,7 @@ class House:
             log.warn("{problem}", problem=problem)
         await verify_store(self.engine, self.secrets)
         self.engine.start()
+        await self.partners.open()
         self.slow_threads.start()
         self.quick_threads.start()
         if self.chores is not None:
@@ -268,6 +271,7 @@ class House:
         if self.chores is not None:
             self.chores.take_over(new)
         self.config = new
+        self.partners.book.configure(new.partners)
         self.engine.floor_octets = new.free_disk
         self.doorkeeper.limits = self.delivery.unfinished.limits = new.limits
         self.gatekeeper.take_over(new.limits, new.domains, self._rounds_for(new), caching=new.passwords.login_cache)
@@ -298,6 +302,7 @@ class House:
             self.gatekeeper.stop()
         if self.chores is not None:
             self.chores.stop()
+        self.partners.close()
         self.slow_threads.stop()
         self.quick_threads.stop()
         await self.engine.close()

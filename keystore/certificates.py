@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -106,11 +107,29 @@ def certificate_names(certificate: x509.Certificate) -> list[str]:
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
     """The certificates of a PEM file. Raises `CertificateUnfit`, whose text names the file."""
-    octets = _read(path, "certificate")
     try:
-        return x509.load_pem_x509_certificates(octets)
+        return certificates_in(_read(path, "certificate"))
     except ValueError:
         raise CertificateUnfit(f"the certificate file {path} holds no PEM certificate that can be read") from None
+
+
+def certificates_in(pem: bytes) -> list[x509.Certificate]:
+    """The certificates of a PEM text, at least one. Raises `ValueError`."""
+    return x509.load_pem_x509_certificates(pem)
+
+
+def certificates_text(path: Path) -> str:
+    """The certificates of a PEM file as PEM text, and nothing else that stands there. Raises `CertificateUnfit`."""
+    pem = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in read_certificates(path))
+    return pem.decode("ascii")
+
+
+def key_pin(certificate: x509.Certificate) -> bytes:
+    """SHA-256 of SubjectPublicKeyInfo (RFC 7469 section 2.4); TLSA's 3 1 1 too."""
+    spki = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return sha256(spki).digest()
 
 
 def read_key(path: Path) -> PrivateKeyTypes:

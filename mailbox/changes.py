@@ -22,6 +22,8 @@ class ChangeKind(IntEnum):
     """The folder table: names, subscriptions."""
     ACCOUNT = 4
     """State, limits, credentials: sessions re-check their login."""
+    PARTNERS = 5
+    """A partner record made by command; of no user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class Change:
     user_id: UserId
     box_id: BoxId | None = None
 
+
+NOBODY = UserId(bytes(16))
+"""Stands for the user where a change is of none: who watches it is told of `ChangeKind.PARTNERS`."""
+PARTNERS_CHANGED = Change(ChangeKind.PARTNERS, NOBODY)
 
 Callback = Callable[[Change], None]
 

@@ -47,6 +47,7 @@ class Table(StrEnum):
     DEAD = "dead"
     TEXT = "text"
     READY = "ready"
+    PARTNER = "partner"
     RING = "ring"
 
 

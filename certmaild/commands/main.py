@@ -13,6 +13,7 @@ from certmaild.commands.common import FAILED, TRY_AGAIN, USAGE, Failed, Place
 from certmaild.commands.config import config
 from certmaild.commands.device import device
 from certmaild.commands.init import init
+from certmaild.commands.partner import partner
 from certmaild.commands.status import status
 from certmaild.commands.trace import trace
 from certmaild.commands.user import user
@@ -50,7 +51,7 @@ def cli(context: click.Context, config_file: Path | None, data: Path | None) -> 
     context.obj = Place(config_file, data)
 
 
-for command in (init, config, user, device, alias, calibrate, status, check, trace):
+for command in (init, config, user, device, alias, partner, calibrate, status, check, trace):
     cli.add_command(command)
 
 

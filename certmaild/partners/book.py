@@ -1,4 +1,4 @@
-"""The partners, found by domain."""
+"""The partners, found by domain: those of the configuration and those made by command, in one place."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,10 +6,29 @@ from certmaild.partners.record import PartnerRecord
 
 
 class PartnerBook:
-    """All partner records. A domain's own record goes before one of a domain above it."""
+    """All partner records; the same object for as long as a process serves, whatever changes in it.
 
-    def __init__(self, records: Iterable[PartnerRecord] = ()) -> None:
-        self._by_domain = {record.domain: record for record in records}
+    A domain's own record goes before one of a domain above it. Of two for the same domain the configuration's counts.
+    """
+
+    def __init__(self, configured: Iterable[PartnerRecord] = (), stored: Iterable[PartnerRecord] = ()) -> None:
+        self._configured = {record.domain: record for record in configured}
+        self._stored = {record.domain: record for record in stored}
+        self._by_domain: dict[str, PartnerRecord] = {}
+        self._compose()
+
+    def _compose(self) -> None:
+        self._by_domain = self._stored | self._configured
+
+    def configure(self, records: Iterable[PartnerRecord]) -> None:
+        """Take what the configuration names now."""
+        self._configured = {record.domain: record for record in records}
+        self._compose()
+
+    def restock(self, records: Iterable[PartnerRecord]) -> None:
+        """Take what the store holds now."""
+        self._stored = {record.domain: record for record in records}
+        self._compose()
 
     def find(self, domain: str) -> PartnerRecord | None:
         """The record that covers a lower-case A-label domain, whether or not it is in force yet."""
@@ -23,6 +42,10 @@ class PartnerBook:
             if above is not None and above.covers(domain):
                 return above
         return None
+
+    def is_configured(self, domain: str) -> bool:
+        """Whether the configuration has a record of exactly this domain: no command can change or remove it."""
+        return domain in self._configured
 
     def __iter__(self) -> Iterator[PartnerRecord]:
         return iter(self._by_domain.values())

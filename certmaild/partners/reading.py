@@ -68,6 +68,11 @@ def read_pin(given: str) -> bytes:
     return pin
 
 
+def format_pin(pin: bytes) -> str:
+    """Inverse of `read_pin`, as curl writes it."""
+    return "sha256//" + base64.b64encode(pin).decode("ascii")
+
+
 def read_name(given: str) -> str:
     """A name that a certificate may be for: a host name, also with ``*.`` or ``.`` in front. Raises `ValueError`."""
     for prefix in ("*.", "."):

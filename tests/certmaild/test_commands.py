@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from command_support import Line, entry, make_line
 
 from certmaild import config as configuration
 from certmaild.commands import main as commands
@@ -27,48 +28,9 @@ from certmaild.setup import NotSetUp, opened, set_up
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Line:
-    """`certmaild --config FILE`, in this process."""
-
-    def __init__(self, config: Path) -> None:
-        self.config = config
-
-    def run(self, *words: str, stdin: str = "", status: int = 0) -> Result:
-        """Run it; its exit status must be ``status``."""
-        result = CliRunner().invoke(_entry, ["--config", str(self.config), *words], input=stdin)
-        assert result.exit_code == status, result.output
-        assert "Traceback" not in result.output
-        if status:
-            assert len(result.stderr.strip().splitlines()) == 1 or status == 2, result.stderr
-        return result
-
-    def json(self, *words: str, stdin: str = "") -> Any:
-        """What it prints as JSON."""
-        return json.loads(self.run(*words, "--json", stdin=stdin).stdout)
-
-
-class _Entry:
-    """Lets CliRunner call what the console script calls."""
-
-    name = "certmaild"
-
-    def main(self, args: list[str], **_: Any) -> None:
-        sys.exit(commands.run(list(args)))
-
-
-_entry: Any = _Entry()
-
-
 @pytest.fixture
 def line(tmp_path: Path) -> Line:
-    config = tmp_path / "certmaild.toml"
-    config.write_text(
-        f'hostname = "localhost"\ndomains = ["example.com"]\ndata = "{tmp_path / "data"}"\n'
-        '[listen]\naddress = ["127.0.0.1"]\nimaps = 1\n[passwords]\nrounds = 64\n'
-    )
-    made = Line(config)
-    made.run("init", "--hostname", "localhost", "--domain", "example.com")
-    return made
+    return make_line(tmp_path)
 
 
 def test_accounts_from_the_command_line(line: Line) -> None:
@@ -190,7 +152,7 @@ def test_a_trace_is_found_in_the_log(line: Line, tmp_path: Path) -> None:
 def test_config_check(line: Line, tmp_path: Path) -> None:
     assert "fit for use" in line.run("config", "check", str(line.config)).stdout
     assert "fit for use" in line.run("config", "check").stdout
-    assert CliRunner().invoke(_entry, ["config", "check"]).exit_code == 2
+    assert CliRunner().invoke(entry, ["config", "check"]).exit_code == 2
     bad = tmp_path / "bad.toml"
     bad.write_text('hostnam = "x"\n')
     assert "hostname" in line.run("config", "check", str(bad), status=1).stderr
@@ -198,7 +160,7 @@ def test_config_check(line: Line, tmp_path: Path) -> None:
 
 
 def test_check_says_which_step_failed(line: Line) -> None:
-    result = CliRunner().invoke(_entry, ["--config", str(line.config), "check"])
+    result = CliRunner().invoke(entry, ["--config", str(line.config), "check"])
     assert result.exit_code == 1
     assert "imaps" in result.stderr
     assert line.json("user", "list") == []
@@ -219,7 +181,7 @@ def test_secrets_are_printed_once_and_logged_never(line: Line, tmp_path: Path, c
 
 
 def test_without_a_store(tmp_path: Path) -> None:
-    result = CliRunner().invoke(_entry, ["--data", str(tmp_path / "none"), "user", "list"])
+    result = CliRunner().invoke(entry, ["--data", str(tmp_path / "none"), "user", "list"])
     assert result.exit_code == 1
     assert "certmaild init" in result.stderr
     with pytest.raises(NotSetUp), opened(configuration.default(tmp_path / "none")):
@@ -240,7 +202,7 @@ def test_init_writes_a_configuration(tmp_path: Path) -> None:
         "--domain",
         "Bücher.example",
     ]
-    result = CliRunner().invoke(_entry, words)
+    result = CliRunner().invoke(entry, words)
     assert result.exit_code == 0, result.output
     loaded = configuration.load(path)
     assert loaded.hostname == "mail.example.org"
@@ -294,15 +256,15 @@ def test_many_aliases_leave_the_list_of_accounts_narrow(line: Line) -> None:
 def test_nobody_listens(line: Line) -> None:
     failed = line.run("check", status=1)
     assert failed.stderr == "imaps: log in, read, compare: nobody listens there; start the daemon, or read its log.\n"
-    as_json = CliRunner().invoke(_entry, ["--config", str(line.config), "check", "--json"])
+    as_json = CliRunner().invoke(entry, ["--config", str(line.config), "check", "--json"])
     assert as_json.exit_code == 1
     assert [one["name"] for one in json.loads(as_json.stdout)] == ["imaps: log in, read, compare"]
     assert line.json("user", "list") == []
 
 
 def test_commands_say_what_they_do_in_80_columns() -> None:
-    for words in ([], ["user"], ["device"], ["alias"], ["config"]):
-        shown = CliRunner().invoke(_entry, [*words, "--help"], terminal_width=80).stdout
+    for words in ([], ["user"], ["device"], ["alias"], ["config"], ["partner"]):
+        shown = CliRunner().invoke(entry, [*words, "--help"], terminal_width=80).stdout
         assert "..." not in shown.replace("[ARGS]...", "")
 
 
