@@ -69,6 +69,8 @@ class Label(Enum):
     CARD = b"card"
     SLOT = b"slot"
     ROWS = b"rows"
+    QUEUE = b"queue"
+    PLACES = b"places"
     CHECK = b"check"
     UNKNOWN = b"unknown"
     TRACE = b"trace"

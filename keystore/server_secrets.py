@@ -25,9 +25,55 @@ FILES = ("pepper-1", "delivery", "rows", "queue")
 _PEPPER = "pepper-"
 _CHECK_OCTETS = 16
 _U64 = Struct(">Q")
-_ROW_HEADER = Struct(">BBII").pack(SUITE, 0x05, 0, 0)
+_HEADER = Struct(">BBII")
 """suite, type, epoch, slot: what every server-sealed row begins with."""
-_BODY = len(_ROW_HEADER)
+_ROW, _QUEUE_ROW = 0x05, 0x09
+
+
+class RowSeals:
+    """Seals rows that the server reads alone, under one root: a key for each table, each row bound to its place."""
+
+    def __init__(self, root: bytes, label: Label, kind: int) -> None:
+        self._root = root
+        self._label = label
+        self._header = _HEADER.pack(SUITE, kind, 0, 0)
+        self._tables: dict[str, tuple[Aead, bytes]] = {}
+
+    def __repr__(self) -> str:
+        return "RowSeals(…)"
+
+    def _table(self, table: str) -> tuple[Aead, bytes]:
+        place = str(table).encode("ascii")
+        found = (aead(expand(self._root, self._label, place)), self._header + place + b"\0")
+        self._tables[table] = found
+        return found
+
+    def seal_row(self, table: str, key: bytes, plaintext: bytes) -> bytes:
+        """A row bound to its table and key: header, nonce, AES-256-GCM-SIV."""
+        cipher, place = self._tables.get(table) or self._table(table)
+        return self._header + seal_with(cipher, plaintext, place + key)
+
+    def open_row(self, table: str, key: bytes, value: bytes) -> bytes:
+        """Inverse of `seal_row`. Raises `SealBroken` for a changed or moved row."""
+        if value[: len(self._header)] != self._header:
+            raise SealBroken("not a server-sealed row of suite 1")
+        cipher, place = self._tables.get(table) or self._table(table)
+        return open_with(cipher, value, len(self._header), place + key)
+
+
+class QueueSeals(RowSeals):
+    """Seals the rows of mail on its way out, and names destinations so that only this server knows which they are."""
+
+    def __init__(self, root: bytes) -> None:
+        super().__init__(root, Label.QUEUE, _QUEUE_ROW)
+        self._places = expand(root, Label.PLACES)
+
+    def __repr__(self) -> str:
+        return "QueueSeals(…)"
+
+    def place_hash(self, place: bytes) -> bytes:
+        """16 octets that stand for a destination, or a pair of sender and destination, in the clear part of keys."""
+        return mac_sha256(self._places, place)[:16]
 
 
 class ServerSecrets:
@@ -47,7 +93,11 @@ class ServerSecrets:
         self.pepper_id = max(self._peppers)
         """The pepper that new credentials use."""
         self._delivery = self._secrets["delivery"]
-        self._rows: dict[str, tuple[Aead, bytes]] = {}
+        self._rows = RowSeals(self._secrets["rows"], Label.ROWS, _ROW)
+        self.seal_row = self._rows.seal_row
+        self.open_row = self._rows.open_row
+        self.queue = QueueSeals(self._secrets["queue"])
+        """Seals mail on its way out."""
         self._trace_key = expand(self._secrets["rows"], Label.TRACE)
 
     def __repr__(self) -> str:
@@ -98,24 +148,6 @@ class ServerSecrets:
                     f"the server secret {name} is not the one with which the store was made: put that one back"
                 )
 
-    def _row(self, table: str) -> tuple[Aead, bytes]:
-        place = str(table).encode("ascii")
-        row = (aead(expand(self._secrets["rows"], Label.ROWS, place)), _ROW_HEADER + place + b"\0")
-        self._rows[table] = row
-        return row
-
-    def seal_row(self, table: str, key: bytes, plaintext: bytes) -> bytes:
-        """A row that the server reads alone, bound to its table and key: header, nonce, AES-256-GCM-SIV."""
-        cipher, place = self._rows.get(table) or self._row(table)
-        return _ROW_HEADER + seal_with(cipher, plaintext, place + key)
-
-    def open_row(self, table: str, key: bytes, value: bytes) -> bytes:
-        """Inverse of `seal_row`. Raises `SealBroken` for a changed or moved row."""
-        if value[:_BODY] != _ROW_HEADER:
-            raise SealBroken("not a server-sealed row of suite 1")
-        cipher, place = self._rows.get(table) or self._row(table)
-        return open_with(cipher, value, _BODY, place + key)
-
     def pepper(self, pepper_id: int) -> bytes:
         """The pepper of a credential. Raises `SecretsMissing` when it was removed too early."""
         try:
@@ -141,10 +173,6 @@ class ServerSecrets:
     def trace_hash(self, address: str) -> str:
         """What stands in the log for an outside address: 16 hexadecimal digits that only this server can compute."""
         return mac_sha256(self._trace_key, address.encode("utf-8", "surrogateescape"))[:8].hex()
-
-    def queue_key(self) -> bytes:
-        """Root of the keys that seal the outgoing spool."""
-        return self._secrets["queue"]
 
 
 def _write_new(path: Path, octets: bytes) -> None:

@@ -24,6 +24,12 @@ class ChangeKind(IntEnum):
     """State, limits, credentials: sessions re-check their login."""
     PARTNERS = 5
     """A partner record made by command; of no user."""
+    QUEUE = 6
+    """Mail on its way out has something to do; the user is `QUEUE`."""
+
+
+QUEUE = UserId(bytes(16))
+"""Stands for the outgoing queue, which is no user's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Every byte in the store: tables, keys and values. docs/storage.md says the same in words.
 
 This module holds the tables and the half that delivery writes: blobs, arrivals, accounting, the ring. The accounts'
-half is `certmaild.mailbox.layout_accounts`, the open mailbox's `certmaild.mailbox.layout_messages` and `layout_ready`.
+half is `certmaild.mailbox.layout_accounts`, the open mailbox's `certmaild.mailbox.layout_messages` and `layout_ready`,
+the outgoing queue's `certmaild.mailbox.layout_queue`.
 Integers are big-endian, so that keys sort as numbers do.
 """
 
@@ -49,6 +50,13 @@ class Table(StrEnum):
     READY = "ready"
     PARTNER = "partner"
     RING = "ring"
+    QMSG = "qmsg"
+    QSTATE = "qstate"
+    QTASK = "qtask"
+    QLANE = "qlane"
+    QREADY = "qready"
+    QDUE = "qdue"
+    QSAID = "qsaid"
 
 
 class VolatileTable(StrEnum):
@@ -59,6 +67,7 @@ class VolatileTable(StrEnum):
     LEVEL = "level"
     SEALED = "sealed"
     PROCESS = "process"
+    DOUBT = "doubt"
 
 
 U32 = Struct(">I")

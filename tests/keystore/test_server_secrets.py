@@ -122,4 +122,21 @@ def test_an_unknown_name_has_the_same_salt_each_time(secrets: ServerSecrets) -> 
 def test_nothing_shows_in_repr(secrets: ServerSecrets) -> None:
     assert repr(secrets) == "ServerSecrets(…)"
     assert len(secrets.trace_hash("ann@example.com")) == 16
-    assert secrets.queue_key() not in repr(secrets).encode()
+    assert repr(secrets.queue) == "QueueSeals(…)"
+
+
+def test_rows_of_the_queue_are_sealed_apart(secrets: ServerSecrets) -> None:
+    value = secrets.queue.seal_row("acct", b"key", b"plain")
+    assert secrets.queue.open_row("acct", b"key", value) == b"plain"
+    with pytest.raises(SealBroken):
+        secrets.open_row("acct", b"key", value)
+    with pytest.raises(SealBroken):
+        secrets.queue.open_row("acct", b"key", secrets.seal_row("acct", b"key", b"plain"))
+
+
+def test_a_place_is_named_the_same_each_time(secrets: ServerSecrets, tmp_path: Path) -> None:
+    other = ServerSecrets.create(tmp_path / "other")
+    assert secrets.queue.place_hash(b"example.org") == secrets.queue.place_hash(b"example.org")
+    hashes = {one.queue.place_hash(place) for one in (secrets, other) for place in (b"example.org", b"example.net")}
+    assert len(hashes) == 4
+    assert all(len(one) == 16 for one in hashes)
