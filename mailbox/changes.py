@@ -25,11 +25,7 @@ class ChangeKind(IntEnum):
     PARTNERS = 5
     """A partner record made by command; of no user."""
     QUEUE = 6
-    """Mail on its way out has something to do; the user is `QUEUE`."""
-
-
-QUEUE = UserId(bytes(16))
-"""Stands for the outgoing queue, which is no user's."""
+    """Mail on its way out has something to do; of no user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +38,9 @@ class Change:
 
 
 NOBODY = UserId(bytes(16))
-"""Stands for the user where a change is of none: who watches it is told of `ChangeKind.PARTNERS`."""
+"""Stands for the user where a change is of none: who watches it is told of `ChangeKind.PARTNERS` and `QUEUE`."""
 PARTNERS_CHANGED = Change(ChangeKind.PARTNERS, NOBODY)
+QUEUE_CHANGED = Change(ChangeKind.QUEUE, NOBODY)
 
 Callback = Callable[[Change], None]
 

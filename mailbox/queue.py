@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Protocol
 
 from certmaild.keystore.errors import SealBroken
-from certmaild.mailbox.changes import QUEUE, Change, ChangeKind
+from certmaild.mailbox.changes import QUEUE_CHANGED
 from certmaild.mailbox.errors import Damaged, StoreUnavailable
 from certmaild.mailbox.identifiers import LaneId, QueueId
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
@@ -120,7 +120,7 @@ class Queue:
     @staticmethod
     def announce(txn: WriteTxn) -> None:
         """Wake whoever works the queue."""
-        txn.announce(Change(ChangeKind.QUEUE, QUEUE))
+        txn.announce(QUEUE_CHANGED)
 
     # Reading.
 
