@@ -68,10 +68,10 @@ def make_private(data: Path, names: Sequence[str], now: datetime | None = None) 
     files.chain.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _authority(authority_key, now)
-    _write(files.authority_key, _key_pem(authority_key), 0o600)
-    _write(files.key, _key_pem(key), 0o600)
+    write_file(files.authority_key, _key_pem(authority_key), 0o600)
+    write_file(files.key, _key_pem(key), 0o600)
     _write_chain(files, _leaf(authority, authority_key, key.public_key(), names, now), authority)
-    _write(files.authority, authority.public_bytes(serialization.Encoding.PEM), 0o644)
+    write_file(files.authority, authority.public_bytes(serialization.Encoding.PEM), 0o644)
     return files
 
 
@@ -241,10 +241,10 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _write_chain(files: PrivateFiles, leaf: x509.Certificate, authority: x509.Certificate) -> None:
     pem = b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in (leaf, authority))
-    _write(files.chain, pem, 0o644)
+    write_file(files.chain, pem, 0o644)
 
 
-def _write(path: Path, octets: bytes, mode: int) -> None:
+def write_file(path: Path, octets: bytes, mode: int) -> None:
     """Replace a file as a whole, durably."""
     fresh = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

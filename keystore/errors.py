@@ -42,3 +42,7 @@ class TlsUnproven(KeystoreError):
         super().__init__(words)
         self.words = words
         self.result = result
+
+
+class SignatureKeyUnfit(KeystoreError):
+    """A key of signatures on mail cannot be used; the text is a few words."""

@@ -3,7 +3,7 @@
 HPKE with X-Wing (MLKEM768-X25519, HKDF-SHA-256, AES-256-GCM) seals to a public key; Cobblestone-256 (C2SP chunked
 encryption) seals content; AES-256-GCM-SIV (RFC 8452) seals small records; HKDF-SHA-512 (RFC 5869) derives keys;
 bcrypt_pbkdf stretches passwords. No other module imports ``cryptography.hazmat`` or ``cryptography.cobblestone``; what
-certificates need of the former (keys, hashes, PEM) is handed on from here too.
+certificates and signatures on mail need of the former (keys, hashes, PEM) is handed on from here too.
 """
 
 import hashlib
@@ -15,10 +15,15 @@ from typing import TypeAlias
 
 import bcrypt
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
+from cryptography.exceptions import InvalidSignature as InvalidSignature
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes as hashes
 from cryptography.hazmat.primitives import serialization as serialization
 from cryptography.hazmat.primitives.asymmetric import ec as ec
+from cryptography.hazmat.primitives.asymmetric import ed25519 as ed25519
+from cryptography.hazmat.primitives.asymmetric import padding as padding
+from cryptography.hazmat.primitives.asymmetric import rsa as rsa
+from cryptography.hazmat.primitives.asymmetric import utils as utils
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes as PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey

@@ -12,12 +12,14 @@ from certmaild.commands.check import check
 from certmaild.commands.common import FAILED, TRY_AGAIN, USAGE, Failed, Place
 from certmaild.commands.config import config
 from certmaild.commands.device import device
+from certmaild.commands.dkim import dkim
 from certmaild.commands.init import init
 from certmaild.commands.partner import partner
 from certmaild.commands.status import status
 from certmaild.commands.trace import trace
 from certmaild.commands.user import user
 from certmaild.config import ConfigError
+from certmaild.dkim.key_files import DkimKeysMissing
 from certmaild.keystore.errors import KeystoreError
 from certmaild.mailbox.errors import (
     AccountMissing,
@@ -51,7 +53,7 @@ def cli(context: click.Context, config_file: Path | None, data: Path | None) -> 
     context.obj = Place(config_file, data)
 
 
-for command in (init, config, user, device, alias, partner, calibrate, status, check, trace):
+for command in (init, config, user, device, alias, partner, dkim, calibrate, status, check, trace):
     cli.add_command(command)
 
 
@@ -69,7 +71,7 @@ def sentence_for(problem: Exception) -> tuple[str, int] | None:
         if isinstance(problem, PermissionError):
             what += "; run this as root or as the user who owns the data directory"
         return (f"{problem.filename}: {what}." if problem.filename else f"{what}."), FAILED
-    if isinstance(problem, (Failed, NotSetUp, ConfigError, KeystoreError, MailboxError, ValueError)):
+    if isinstance(problem, (Failed, NotSetUp, ConfigError, DkimKeysMissing, KeystoreError, MailboxError, ValueError)):
         text = str(problem) or "It cannot be done."
         return (text if text.endswith((".", "?")) else text + "."), FAILED
     return None

@@ -1,0 +1,79 @@
+"""`certmaild dkim`: the keys that sign outgoing mail, and the DNS records that publish them."""
+
+from datetime import UTC, datetime
+
+import click
+
+from certmaild.commands.common import Place, json_option, pass_place, show
+from certmaild.dkim.key_files import KeyFiles, KeyPair, txt_strings
+
+_NONE = "There are no DKIM keys: mail goes out unsigned. certmaild dkim make makes them."
+
+
+@click.group()
+def dkim() -> None:
+    """Make, show and change the keys that sign outgoing mail (DKIM)."""
+
+
+@dkim.command()
+@pass_place
+def make(place: Place) -> None:
+    """Make a pair of keys, Ed25519 and RSA, and print its DNS records.
+
+    The first pair signs at once. Another one signs after certmaild dkim use: publish its records a day before.
+    """
+    config = place.config
+    pair = KeyFiles(config.data).make(datetime.now(UTC).date())
+    _print_records(pair, config.domains)
+    click.echo()
+    if pair.signs:
+        click.echo("The server signs with these keys from now on: publish the records above in DNS now.")
+    else:
+        click.echo(f"Publish the records above in DNS. A day later: certmaild dkim use {pair.name}.")
+
+
+@dkim.command("show")
+@json_option
+@pass_place
+def show_all(place: Place, as_json: bool) -> None:
+    """All pairs, with the DNS records that must be published for each."""
+    config = place.config
+    pairs = KeyFiles(config.data).pairs()
+    if as_json or not pairs:
+        rows: list[dict[str, object]] = [
+            {"pair": pair.name, "signs": pair.signs, "record": name, "text": text}
+            for pair in pairs
+            for domain in config.domains
+            for name, text in pair.records(domain)
+        ]
+        show(
+            rows, {}, as_json=as_json, empty="There are no DKIM keys: mail goes out unsigned. See certmaild dkim make."
+        )
+        return
+    for pair in pairs:
+        click.echo(f"; pair {pair.name}{', which signs' if pair.signs else ''}")
+        _print_records(pair, config.domains)
+
+
+@dkim.command()
+@click.argument("pair")
+@pass_place
+def use(place: Place, pair: str) -> None:
+    """Sign with PAIR from now on. Leave the former pair's records in DNS for a week, then remove it."""
+    made = KeyFiles(place.config.data).use(pair)
+    click.echo(f"The server signs with the pair {made.name} within a minute.")
+
+
+@dkim.command()
+@click.argument("pair")
+@pass_place
+def remove(place: Place, pair: str) -> None:
+    """Delete the keys of PAIR, which no longer signs. Then take its records out of DNS."""
+    KeyFiles(place.config.data).remove(pair)
+    click.echo(f"The keys of the pair {pair} are gone: take its records out of DNS.")
+
+
+def _print_records(pair: KeyPair, domains: tuple[str, ...]) -> None:
+    for domain in domains:
+        for name, text in pair.records(domain):
+            click.echo(f"{name}. IN TXT {txt_strings(text)}")
