@@ -9,6 +9,7 @@ from pathlib import Path
 from certmaild.protocols.imap import states as imap
 from certmaild.protocols.pop3 import states as pop3
 from certmaild.protocols.smtp import states as smtp
+from certmaild.protocols.smtp.client import states as smtp_client
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "states.md"
 HEAD = """# States
@@ -28,7 +29,12 @@ def diagram(title: str, table: dict[tuple[Enum, Enum], Enum]) -> str:
 
 def document() -> str:
     """The whole page."""
-    tables = (("IMAP", imap.TRANSITIONS), ("POP3", pop3.TRANSITIONS), ("SMTP", smtp.TRANSITIONS))
+    tables = (
+        ("IMAP", imap.TRANSITIONS),
+        ("POP3", pop3.TRANSITIONS),
+        ("SMTP", smtp.TRANSITIONS),
+        ("SMTP and LMTP, as a client", smtp_client.TRANSITIONS),
+    )
     return HEAD + "".join(diagram(title, dict(table)) for title, table in tables)
 
 
