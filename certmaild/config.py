@@ -160,6 +160,16 @@ class Config:
         """The LMDB environment's directory."""
         return self.data / "store"
 
+    @property
+    def volatile(self) -> Path:
+        """The directory of what the daemon's processes share while it runs."""
+        return self.data / "volatile"
+
+    @property
+    def bells(self) -> Path:
+        """The directory of the pipes by which a process that committed wakes the others."""
+        return self.volatile / "bells"
+
 
 def default(data_dir: Path | str | None = None) -> Config:
     """The configuration without a file: high ports on 127.0.0.1 for ``localhost``."""

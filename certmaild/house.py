@@ -34,8 +34,9 @@ from certmaild.keystore.tls import Application, TlsEdge
 from certmaild.listeners import BoundSocket
 from certmaild.login_cache import SharedLogins
 from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.bells import Bell, Bells
 from certmaild.mailbox.directory import Directory
-from certmaild.mailbox.engine_lmdb import POLL_S, LmdbEngine
+from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.pool import MailboxPool
@@ -56,8 +57,6 @@ from certmaild.unfinished import SWEEP_S
 
 log = Logger()
 T = TypeVar("T")
-WORKER_POLL_S = 0.02
-"""How often a worker looks for what other processes committed: an IDLE client of another worker waits no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +90,12 @@ class House:
             config.store,
             reactor,
             self.secrets,
+            bells=Bells(config.bells, slot=post.slot, slots=post.workers),
             floor_octets=config.free_disk,
-            poll_s=POLL_S if post.is_alone else WORKER_POLL_S,
         )
         if post.is_alone:
-            VolatileStore.make_anew(config.data / "volatile")
-        self.volatile = VolatileStore(config.data / "volatile", reactor.seconds, slot=post.slot, slots=post.workers)
+            VolatileStore.make_anew(config.volatile)
+        self.volatile = VolatileStore(config.volatile, reactor.seconds, slot=post.slot, slots=post.workers)
         self.volatile.enter(this_process(int(reactor.seconds())))
         self.turns = Turns(reactor)
         self.tally: Tally = LocalTally() if post.is_alone else self.volatile
@@ -114,7 +113,7 @@ class House:
         if problem := raise_descriptor_limit(self.config.limits.connections):
             log.warn("{problem}", problem=problem)
         await verify_store(self.engine, self.secrets)
-        self.engine.start()
+        self.engine.start(Bell(self.config.bells, self.post.slot, self.reactor))
         await self.partners.open()
         self.slow_threads.start()
         self.quick_threads.start()

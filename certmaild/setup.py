@@ -26,6 +26,7 @@ from certmaild.keystore.primitives import self_test
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.accounts import Accounts
 from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.bells import Bells
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
@@ -143,7 +144,8 @@ def opened(config: Config) -> Iterator[tuple[Driver, LmdbEngine, ServerSecrets]]
         raise NotSetUp(f"There is no store in {config.data}: run certmaild init first.")
     secrets = load_secrets(config)
     driver = Driver()
-    engine = LmdbEngine(config.store, driver, secrets, floor_octets=config.free_disk)
+    bells = Bells(config.bells)
+    engine = LmdbEngine(config.store, driver, secrets, bells=bells, floor_octets=config.free_disk)
     try:
         driver.run(verify_store(engine, secrets))
         yield driver, engine, secrets

@@ -21,6 +21,7 @@ from certmaild.config import Config
 from certmaild.keystore.tls import read_identity
 from certmaild.listeners import BoundSocket
 from certmaild.login_cache import IDLE_S, KEY_OCTETS
+from certmaild.mailbox.bells import Bell, Bells
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.processes import this_process
@@ -54,9 +55,10 @@ class Supervisor:
         self.reactor = reactor
         _check_certificates(config)
         self.secrets = load_secrets(config)
-        self.engine = LmdbEngine(config.store, reactor, self.secrets, floor_octets=config.free_disk)
-        VolatileStore.make_anew(config.data / "volatile")
-        self.volatile = VolatileStore(config.data / "volatile", reactor.seconds, slots=config.workers)
+        bells = Bells(config.bells, slot=0, slots=config.workers)
+        self.engine = LmdbEngine(config.store, reactor, self.secrets, bells=bells, floor_octets=config.free_disk)
+        VolatileStore.make_anew(config.volatile)
+        self.volatile = VolatileStore(config.volatile, reactor.seconds, slots=config.workers)
         self.volatile.enter(this_process(int(reactor.seconds())))
         self.key = os.urandom(KEY_OCTETS)
         """What the workers share under it opens for nobody else, nor after the daemon's end."""
@@ -74,7 +76,7 @@ class Supervisor:
         """Start everything; returns when every worker serves. Raises `SecretsMissing`, `WorkersFailed`."""
         self.bound = bound
         await verify_store(self.engine, self.secrets)
-        self.engine.start()
+        self.engine.start(Bell(self.config.bells, 0, self.reactor))
         await self.partners.open()
         self._sweeping.start(SWEEP_S, now=False)
         self.workers = [WorkerPlace(self, slot) for slot in range(1, self.config.workers + 1)]

@@ -66,6 +66,11 @@ class ChangeHub:
     def __init__(self) -> None:
         self._watches: dict[UserId, dict[Watch, None]] = {}
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody watches anything."""
+        return bool(self._watches)
+
     def watch(self, user_id: UserId, callback: Callback) -> Watch:
         """Call ``callback`` with each change of this user until `Watch.stop`."""
         watch = Watch(self, user_id, callback)

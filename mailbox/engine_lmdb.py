@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from certmaild.mailbox.baton import Loan
+from certmaild.mailbox.bells import Bell, Bells
 from certmaild.mailbox.changes import Change, ChangeHub
 from certmaild.mailbox.environment import MAP_OCTETS, Environment, LmdbWrites, is_full, translated_fault
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable, StoreUnfit
@@ -28,8 +29,8 @@ log = Logger()
 
 FLOOR_OCTETS = 256 * 1024 * 1024
 """Default floor of free disk."""
-POLL_S = 0.25
-"""How often the last transaction is looked at, without workers; with them 0.02."""
+POLL_S = 1.0
+"""How often the last transaction is looked at although no bell rang: who commits may be killed before he rings."""
 GROUP_WRITES = 512
 GROUP_OCTETS = 32 * 1024 * 1024
 """A group is committed when it has so many writes or wrote so much; the rest waits for the next."""
@@ -90,7 +91,7 @@ class LmdbEngine:
     """An `Engine` over one LMDB environment in a directory of its own.
 
     Opens (and makes) the environment at once, so it is built after any fork. ``sealer`` seals the ring of changes;
-    without it other processes are not told. `start` begins to look for their changes.
+    without it other processes are not told. ``bells`` wakes them. `start` begins to look for their changes.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class LmdbEngine:
         reactor: Reactor,
         sealer: RowSealer | None = None,
         *,
+        bells: Bells | None = None,
         floor_octets: int = FLOOR_OCTETS,
         poll_s: float = POLL_S,
         map_octets: int = MAP_OCTETS,
@@ -112,24 +114,29 @@ class LmdbEngine:
         self._scanning = 0
         self._must_reopen = False
         self._ring = None if sealer is None else Ring(sealer)
+        self._bells = bells
+        self._bell: Bell | None = None
         self._closing = False
         self._loan = Loan(reactor.callFromThread)
         self._ended = False
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._scans: ThreadPool | None = None
-        self._polling = LoopingCall(self._poll)
+        self._polling = LoopingCall(self._look)
         self._polling.clock = cast("IReactorTime", reactor)
         self._poll_s = poll_s
         self._checking = LoopingCall(self.check_readers)
         self._checking.clock = cast("IReactorTime", reactor)
         self._last_txn = 0
         if self._ring is not None:
-            _, self._last_txn = self._env.read_numbered(self._ring.start)
+            _, self._last_txn = self._env.read_numbered(self._ring.skip)
         self._writer = Thread(target=self._write_groups, name="store writer", daemon=True)
         self._writer.start()
 
-    def start(self) -> None:
-        """Begin to look for other processes' changes and for readers that died."""
+    def start(self, bell: Bell | None = None) -> None:
+        """Begin to look for other processes' changes, at once when ``bell`` rings, and for readers that died."""
+        self._bell = bell
+        if bell is not None:
+            bell.hang(self._look)
         if self._ring is not None:
             self._polling.start(self._poll_s, now=False).addErrback(_stopped, "polling for changes stopped")
         self._checking.start(_READER_CHECK_S, now=False).addErrback(_stopped, "checking readers stopped")
@@ -230,9 +237,13 @@ class LmdbEngine:
 
     def _answer(self, group: list[_Write], changes: list[Change]) -> None:
         """On the reactor's thread: one call for the whole group."""
+        if changes and self._bells is not None:
+            self._bells.ring()
         for write in group:
             write.fire()
         self.hub.deliver(changes)
+        if self._ring is not None and self._ring.is_far_behind:
+            self._look()
 
     def _commit_group(self, group: list[_Write], changes: list[Change]) -> None:
         """Give every write of the group its answer or its failure, all durable on return."""
@@ -322,15 +333,18 @@ class LmdbEngine:
 
     # Other processes, room, end.
 
-    def _poll(self) -> None:
+    def _look(self) -> None:
         """Look whether anybody committed, and tell watchers what other processes changed."""
-        if self._must_reopen:
+        if self._must_reopen or self._closing:
             return
         last_txn = self._env.last_txn
         if last_txn == self._last_txn or self._ring is None:
             return
         try:
-            changes, self._last_txn = self._env.read_numbered(self._ring.read_new)
+            if self.hub.is_watched:
+                changes, self._last_txn = self._env.read_numbered(self._ring.read_new)
+            else:
+                changes, self._last_txn = self._env.read_numbered(self._ring.skip)
         except Exception:
             log.failure("the ring of changes cannot be read")
             changes, self._last_txn = None, last_txn
@@ -375,6 +389,8 @@ class LmdbEngine:
         for call in (self._polling, self._checking):
             if call.running:
                 call.stop()
+        if self._bell is not None:
+            self._bell.take_down()
         closed: Deferred[None] = Deferred()
         self._queue.put(None)
 
@@ -389,6 +405,8 @@ class LmdbEngine:
 
     def _let_go(self, closed: Deferred[None]) -> None:
         self._env.close()
+        if self._bells is not None:
+            self._bells.close()
         closed.callback(None)
 
 

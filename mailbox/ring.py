@@ -17,6 +17,7 @@ from certmaild.mailbox.layout import (
 )
 
 log = Logger()
+_MANY = RING_ROWS // 16
 
 
 class Ring:
@@ -31,9 +32,21 @@ class Ring:
         self._seen = 0
         self._own: set[int] = set()
 
-    def start(self, txn: ReadTxn) -> None:
-        """Take everything that stands in the ring as known."""
-        self._seen = _last(txn)
+    def skip(self, txn: ReadTxn) -> list[Change]:
+        """Take everything that stands in the ring as known; gives no change."""
+        self._see(_last(txn))
+        return []
+
+    @property
+    def is_far_behind(self) -> bool:
+        """Whether so many own rows wait to be passed over that the ring should be read before they fill it."""
+        return len(self._own) > _MANY
+
+    def _see(self, number: int) -> None:
+        """Everything to this number is known."""
+        self._seen = number
+        for own in [own for own in tuple(self._own) if own <= number]:
+            self._own.discard(own)
 
     def append(self, txn: WriteTxn, changes: list[Change]) -> int:
         """Write what a commit changed; its number. Too much for a row becomes an empty one: look at everything."""
@@ -65,9 +78,7 @@ class Ring:
             found = self._open(key, value)
             everything |= not found
             changes.extend(found)
-        self._seen = expected - 1
-        for number in [own for own in tuple(self._own) if own <= self._seen]:
-            self._own.discard(number)
+        self._see(expected - 1)
         return None if everything else changes
 
     def _open(self, key: bytes, value: bytes) -> tuple[Change, ...]:

@@ -26,6 +26,12 @@ class PumpReactor(Clock):
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
         self._calls.put(lambda: callable(*args, **kwargs))
 
+    def addReader(self, reader: object) -> None:
+        """Nobody rings a bell here."""
+
+    def removeReader(self, reader: object) -> None:
+        """As little."""
+
     def pump(self, timeout_s: float) -> bool:
         """Run one call that a thread asked for; whether there was one."""
         try:

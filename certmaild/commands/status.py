@@ -29,7 +29,7 @@ def status(place: Place, as_json: bool) -> None:
         views = store.driver.run(list_accounts(store.engine, store.secrets))
         room = store.engine.free_octets()
         data = store.config.data
-    serving = _serving(data / "volatile")
+    serving = _serving(place.config.volatile)
     states = Counter(view.state for view in views)
     found: dict[str, object] = {
         "data": str(data),

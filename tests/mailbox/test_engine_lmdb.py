@@ -19,7 +19,7 @@ from certmaild.keystore.errors import KeysClosed
 from certmaild.keystore.server_secrets import FILES, ServerSecrets
 from certmaild.mailbox import engine_lmdb, environment
 from certmaild.mailbox.changes import Change, ChangeKind
-from certmaild.mailbox.engine_lmdb import GROUP_WRITES, LmdbEngine
+from certmaild.mailbox.engine_lmdb import GROUP_WRITES, POLL_S, LmdbEngine
 from certmaild.mailbox.environment import Environment
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable, StoreUnfit
 from certmaild.mailbox.identifiers import UserId
@@ -313,7 +313,7 @@ def hear_child(engine: LmdbEngine, tmp_path: Path, changes: int) -> list[Change]
     watch = engine.hub.watch(USER, heard.append)
     with child(ANNOUNCE, tmp_path, changes) as process:
         assert process.wait(60) == 0
-    reactor.advance(0.25)
+    reactor.advance(POLL_S)
     watch.stop()
     return heard
 
@@ -321,8 +321,23 @@ def hear_child(engine: LmdbEngine, tmp_path: Path, changes: int) -> list[Change]
 def test_changes_of_another_process_are_heard(engine: LmdbEngine, tmp_path: Path) -> None:
     engine.start()
     assert hear_child(engine, tmp_path, 2) == [Change(ChangeKind.ARRIVAL, USER)]
+    # What happens while nobody watches is not kept for who comes later.
+    with child(ANNOUNCE, tmp_path, 1) as process:
+        assert process.wait(60) == 0
+    reactor.advance(POLL_S)
     assert hear_child(engine, tmp_path, 1) == [Change(ChangeKind.ARRIVAL, USER)]
-    reactor.advance(0.25)
+
+
+def test_own_commits_do_not_fill_the_ring_unread(engine: LmdbEngine) -> None:
+    engine.start()
+    heard: list[Change] = []
+    engine.hub.watch(USER, heard.append)
+    change = Change(ChangeKind.ARRIVAL, USER)
+    for n in range(600):
+        run(engine.write(lambda txn, n=n: (txn.put(Table.USE, b"%d" % n, b"v"), txn.announce(change))))  # type: ignore[misc]
+    assert engine._ring is not None
+    assert len(engine._ring._own) < 300
+    assert heard == 600 * [change]
 
 
 def test_a_commit_that_readers_do_not_see_yet_is_looked_for_again(
