@@ -161,8 +161,12 @@ class MailTransaction:
 
     async def add_recipient(self, recipient: RcptArguments) -> None:
         """Take one more; who is named twice, also by an alias, gets one copy."""
+        login = self._hop.login
         route = await self._delivery.router.route(
-            recipient.forward_path, is_submission=self._hop.login is not None, declared_size=self._mail.size
+            recipient.forward_path,
+            sender=None if login is None else login.address,
+            declared_size=self._mail.size,
+            require_tls=self._mail.require_tls,
         )
         if isinstance(route, Refuse):
             raise route.refusal

@@ -1,15 +1,18 @@
 """Which way a message goes to one recipient (DESIGN section 6): asked at RCPT, without DNS.
 
-Only sealed mailboxes here are reached so far. The other routes are values that policy will choose when there is a
-queue; nothing falls back from one route to another.
+Nothing falls back from one route to another: what a route demands of the other server is settled by the partner's
+record or by the default, and a server that does not prove it gets nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from certmaild.keystore.tls_values import Level
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.directory import Directory, RecipientFacts
 from certmaild.mailbox.errors import AddressError
-from certmaild.mailbox.layout_accounts import State
+from certmaild.mailbox.layout_accounts import Role, State
+from certmaild.partners.book import PartnerBook
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import Path
 
@@ -34,8 +37,11 @@ class Invite:
 class Partner:
     """Relay over TLS verified as the partner's record demands."""
 
-    name: str
     address: Address
+    domain: str
+    """The partner's, or the address's own where each domain of his has its own way."""
+    reason: str
+    """Why, in words: kept with the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class VerifiedTls:
     """Relay because the destination proves itself by DANE, MTA-STS or a valid certificate."""
 
     address: Address
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,11 @@ class Inside:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Relay without proof, only where policy allows it in words."""
+    """Relay without proof, in clear if need be: only where a partner's record allows it in words."""
 
     address: Address
+    domain: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +83,58 @@ class Refuse:
     refusal: Refusal
 
 
-Route = Sealed | Invite | Partner | VerifiedTls | Inside | Plain | Hold | Refuse
+Relay = Partner | VerifiedTls | Plain
+Route = Sealed | Invite | Relay | Inside | Hold | Refuse
 
 NO_SUCH_MAILBOX = Refuse(Refusal(550, "5.1.1", "No such mailbox here"))
 DISABLED = Refuse(Refusal(550, "5.2.1", "Mailbox is disabled"))
 FULL = Refuse(Refusal(452, "4.2.2", "Mailbox is full"))
-NOT_CARRIED_OUT = Refuse(
-    Refusal(550, "5.7.1", "This server does not send to other domains yet; only to addresses in its own")
+NOT_CARRIED_OUT = Refuse(Refusal(550, "5.7.1", "This server does not send to other domains, only to its own"))
+GUEST = Refuse(Refusal(550, "5.7.1", "Guests of this server may write to addresses in its own domains only"))
+NOT_PROVEN = Refuse(
+    Refusal(550, "5.7.30", "The message demands TLS on the whole way, and this domain's mail may go in clear text")
 )
 RELAYING_DENIED = Refuse(Refusal(550, "5.7.1", "Relaying denied"))
 BAD_ADDRESS = Refuse(Refusal(553, "5.1.3", "Bad recipient address"))
 
 
 class Router:
-    """Chooses routes. ``domains`` are the hosted ones, as lower-case A-labels; the first is ``<postmaster>``'s."""
+    """Chooses routes. ``domains`` are the hosted ones, as lower-case A-labels; the first is ``<postmaster>``'s.
 
-    def __init__(self, directory: Directory, domains: tuple[str, ...], *, postmaster: Address | None = None) -> None:
+    Without ``partners`` nothing leaves the house.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        domains: tuple[str, ...],
+        *,
+        postmaster: Address | None = None,
+        partners: PartnerBook | None = None,
+        seconds: Callable[[], float] = lambda: 0.0,
+        level: Level = Level.VERIFY,
+    ) -> None:
         self._directory = directory
         self._domains = domains
         self._postmaster = postmaster
+        self._partners = partners
+        self._seconds = seconds
+        self._level = level
 
-    async def route(self, path: Path, *, is_submission: bool, declared_size: int) -> Route:
-        """Whether and how a message of so many declared octets (0: not declared) may go to ``path``."""
+    async def route(
+        self, path: Path, *, sender: str | None, declared_size: int = 0, require_tls: bool = False
+    ) -> Route:
+        """Whether and how a message of so many declared octets (0: not declared) may go to ``path``.
+
+        ``sender`` is the main address of the account that submits it; None on port 25.
+        """
         try:
             address = canonical(str(path) if path.domain else f"{path.local}@{self._domains[0]}")
         except AddressError:
             return BAD_ADDRESS
         if address.domain not in self._domains:
-            return NOT_CARRIED_OUT if is_submission else RELAYING_DENIED
-        recipient = await self._directory.recipient(address)
-        if path.is_role and (recipient is None or recipient.state is not State.ACTIVE):
-            recipient = await self._role_owner()
+            return RELAYING_DENIED if sender is None else await self._outside(address, sender, require_tls)
+        recipient = await self._mailbox(address, is_role=path.is_role)
         if recipient is None or recipient.state is State.PARKED:
             return NO_SUCH_MAILBOX
         if recipient.state is State.DISABLED:
@@ -113,6 +143,49 @@ class Router:
         if not path.is_role and not recipient.has_room_for(max(declared_size, 1)):
             return FULL
         return Sealed(recipient, address)
+
+    async def mailbox(self, path: Path) -> RecipientFacts | None:
+        """Whose mailbox here the server's own mail for ``path`` goes to, over quota too; None for an outside one."""
+        try:
+            address = canonical(str(path) if path.domain else f"{path.local}@{self._domains[0]}")
+        except AddressError:
+            return None
+        if address.domain not in self._domains:
+            return None
+        recipient = await self._mailbox(address, is_role=path.is_role)
+        return recipient if recipient is not None and recipient.is_active else None
+
+    def is_hosted(self, domain: str) -> bool:
+        """Whether a lower-case A-label domain is ours."""
+        return domain in self._domains
+
+    async def _mailbox(self, address: Address, *, is_role: bool) -> RecipientFacts | None:
+        recipient = await self._directory.recipient(address)
+        if is_role and (recipient is None or recipient.state is not State.ACTIVE):
+            recipient = await self._role_owner()
+        return recipient
+
+    async def _outside(self, address: Address, sender: str, require_tls: bool) -> Route:
+        if self._partners is None:
+            return NOT_CARRIED_OUT
+        who = await self._directory.recipient(canonical(sender))
+        if who is None or who.role is not Role.MEMBER:
+            return GUEST
+        route = self._relay(address, self._partners)
+        return NOT_PROVEN if require_tls and isinstance(route, Plain) else route
+
+    def _relay(self, address: Address, partners: PartnerBook) -> Relay:
+        record = partners.find(address.domain)
+        default = f"the default, level {self._level.value}"
+        if record is None or not record.counts_out:
+            return VerifiedTls(address, f"{address.domain} is no partner: {default}")
+        if not record.is_in_force(self._seconds()):
+            return VerifiedTls(address, f"partner {record.domain} counts from {record.start}; until then {default}")
+        # Behind a fixed route all his domains are one destination; else each has MX records of its own.
+        domain = record.domain if record.route else address.domain
+        if record.level is Level.MAY:
+            return Plain(address, domain, f"partner {record.domain}, whose record allows clear text (level may)")
+        return Partner(address, domain, f"partner {record.domain}, level {record.level.value}")
 
     async def _role_owner(self) -> RecipientFacts | None:
         owner = self._postmaster

@@ -84,6 +84,8 @@ class Occasion(Enum):
     """Not there yet, and tried again (RFC 3464, delayed)."""
     RELAYED = "relayed"
     """Handed to a server that reports no success itself (RFC 3464, relayed); only where NOTIFY=SUCCESS asks."""
+    DELIVERED = "delivered"
+    """It lies in a mailbox here; only where NOTIFY=SUCCESS asks. Said by who files mail, never by the runner."""
     WARNED = "warned"
     """The destination does not prove itself, so nothing was sent: in words, early, once an hour."""
 

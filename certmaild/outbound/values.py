@@ -17,6 +17,8 @@ class RouteKind(Enum):
     PARTNER = "partner"
     VERIFIED_TLS = "verified"
     PLAIN = "plain"
+    SEALED = "sealed"
+    """A mailbox here: waits in the queue only while the sender asked for that (RFC 4865)."""
     INSIDE = "inside"
     SERVICE = "service"
     """A message of the server's own; follows ``[outbound]`` and its smart host."""

@@ -1,0 +1,122 @@
+"""Routes chosen at RCPT: who may send where, and what a partner's record says of the way."""
+
+from datetime import date
+
+import pytest
+from support import run
+
+from certmaild.keystore.tls_values import Level
+from certmaild.keystore.users import PublicKey
+from certmaild.mailbox.addresses import Address
+from certmaild.mailbox.directory import RecipientFacts
+from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.layout_accounts import Role, SentCopies, State
+from certmaild.partners.book import PartnerBook
+from certmaild.partners.record import Direction, PartnerRecord
+from certmaild.protocols.smtp.grammar import Path
+from certmaild.routing import Partner, Plain, Refuse, Route, Router, Sealed, VerifiedTls
+
+NOW = 1_795_000_000.0
+"""2026-11-18."""
+ANN, GUS = "ann@example.com", "gus@example.com"
+BOOK = PartnerBook(
+    [
+        PartnerRecord("mx.example", subdomains=True),
+        PartnerRecord("fixed.example", subdomains=True, route=("relay.fixed.example:25",), level=Level.PIN),
+        PartnerRecord("clear.example", level=Level.MAY),
+        PartnerRecord("in.example", direction=Direction.IN),
+        PartnerRecord("soon.example", start=date(2026, 12, 1)),
+        PartnerRecord("since.example", start=date(2026, 11, 18)),
+    ]
+)
+
+
+class Known:
+    """A directory of ann, a member, gus, a guest, and dan, who is disabled."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def recipient(self, address: Address) -> RecipientFacts | None:
+        self.asked.append(address.lookup)
+        role = Role.GUEST if address.lookup == GUS else Role.MEMBER
+        state = State.DISABLED if address.lookup == "dan@example.com" else State.ACTIVE
+        if address.lookup not in (ANN, GUS, "dan@example.com"):
+            return None
+        key = PublicKey(b"", 1, b"")
+        return RecipientFacts(UserId(bytes(16)), address.lookup, state, role, SentCopies.CLIENT, None, None, key)
+
+    async def first_member(self) -> str:
+        return ANN
+
+
+def router(book: PartnerBook | None = BOOK) -> Router:
+    return Router(Known(), ("example.com",), partners=book, seconds=lambda: NOW)  # type: ignore[arg-type]
+
+
+def route(to: str, sender: str | None = ANN, *, require_tls: bool = False, book: PartnerBook | None = BOOK) -> Route:
+    local, _, domain = to.rpartition("@")
+    return run(router(book).route(Path(local, domain), sender=sender, require_tls=require_tls))
+
+
+def refusal(route: Route) -> str:
+    assert isinstance(route, Refuse)
+    return str(route.refusal)
+
+
+@pytest.mark.parametrize(
+    ("to", "kind", "domain", "reason"),
+    [
+        ("bob@other.example", VerifiedTls, "", "other.example is no partner: the default, level verify"),
+        ("bob@mx.example", Partner, "mx.example", "partner mx.example, level secure"),
+        ("bob@a.b.mx.example", Partner, "a.b.mx.example", "partner mx.example, level secure"),
+        ("bob@fixed.example", Partner, "fixed.example", "partner fixed.example, level pin"),
+        ("bob@sub.fixed.example", Partner, "fixed.example", "partner fixed.example, level pin"),
+        ("bob@Clear.Example", Plain, "clear.example", "partner clear.example, whose record allows clear text"),
+        ("bob@sub.clear.example", VerifiedTls, "", "sub.clear.example is no partner"),
+        ("bob@in.example", VerifiedTls, "", "in.example is no partner"),
+        ("bob@soon.example", VerifiedTls, "", "partner soon.example counts from 2026-12-01; until then the default"),
+        ("bob@since.example", Partner, "since.example", "partner since.example, level secure"),
+        ("bob@[192.0.2.1]", VerifiedTls, "", "[192.0.2.1] is no partner"),
+        ("bob@bücher.example", VerifiedTls, "", "xn--bcher-kva.example is no partner"),
+        ("jörg@other.example", VerifiedTls, "", "other.example is no partner"),
+    ],
+)
+def test_a_member_writes_to_the_world(to: str, kind: type, domain: str, reason: str) -> None:
+    found = route(to)
+    assert isinstance(found, Partner | Plain | VerifiedTls)
+    assert type(found) is kind
+    assert found.reason.startswith(reason)
+    if not isinstance(found, VerifiedTls):
+        assert found.domain == domain
+
+
+def test_what_demands_tls_never_goes_where_clear_text_is_allowed() -> None:
+    assert refusal(route("bob@clear.example", require_tls=True)).startswith("550 5.7.30")
+    assert isinstance(route("bob@mx.example", require_tls=True), Partner)
+    assert isinstance(route("bob@other.example", require_tls=True), VerifiedTls)
+
+
+def test_strangers_and_guests_reach_hosted_domains_only() -> None:
+    for to in ("bob@other.example", "bob@mx.example", "bob@clear.example", "bob@[192.0.2.1]"):
+        assert refusal(route(to, None)) == "550 5.7.1 Relaying denied"
+        assert refusal(route(to, GUS)).startswith("550 5.7.1 Guests of this server may write to")
+    assert isinstance(route(ANN, None), Sealed)
+    assert isinstance(route(ANN, GUS), Sealed)
+
+
+def test_without_a_queue_nothing_leaves_the_house() -> None:
+    assert refusal(route("bob@other.example", book=None)).startswith("550 5.7.1 This server does not send")
+
+
+def test_the_servers_own_mail_finds_its_mailbox() -> None:
+    async def owner(path: Path) -> str | None:
+        found = await router().mailbox(path)
+        return None if found is None else found.address
+
+    assert run(owner(Path("postmaster", ""))) == ANN
+    assert run(owner(Path("abuse", "example.com"))) == ANN
+    assert run(owner(Path("gus", "example.com"))) == GUS
+    for path in (Path("dan", "example.com"), Path("nobody", "example.com"), Path("bob", "other.example")):
+        assert run(owner(path)) is None
+    assert run(owner(Path("bad..", "example.com"))) is None
