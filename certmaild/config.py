@@ -77,6 +77,8 @@ class Tls:
     """On 993, 995 and 465 a client must name a server that a certificate is for."""
     private: bool = True
     """The certificate is our own authority's."""
+    next_key: Path | None = None
+    """The key of the certificate to come, or that certificate: to be published and pinned before it serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,8 @@ class _Reader:
         if (tls.certificate is None) != (tls.key is None):
             self._say("tls", "certificate and key are given together or not at all")
         private = tls.certificate is None or tls.key is None
+        if private and tls.next_key is not None:
+            self._say("tls.next_key", "without certificate and key the server keeps its next key itself")
         own = PrivateFiles(self._data)
         return Tls(
             CertificateFiles(
@@ -284,6 +288,7 @@ class _Reader:
             tls.minimum,
             tls.strict_names,
             private,
+            own.next_key if private else None if tls.next_key is None else self._place(tls.next_key),
         )
 
     def _server_name(self, given: str) -> str:

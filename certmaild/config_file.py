@@ -84,6 +84,7 @@ class _NameFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _TlsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate: str | None = None
     key: str | None = None
+    next_key: str | None = None
     minimum: Literal["1.2", "1.3"] = "1.2"
     strict_names: bool = False
     names: tuple[_NameFile, ...] = ()

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certmaild.keystore.errors import CertificateUnfit
-from certmaild.keystore.primitives import PrivateKeyTypes, ec, hashes, serialization
+from certmaild.keystore.primitives import PrivateKeyTypes, PublicKeyTypes, ec, hashes, serialization
 
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 397
@@ -55,6 +55,11 @@ class PrivateFiles:
         """The server's key."""
         return self.data / "tls" / "key.pem"
 
+    @property
+    def next_key(self) -> Path:
+        """The key that takes its place, so that its hash can be published and pinned before; may not exist."""
+        return self.data / "tls" / "next-key.pem"
+
 
 def make_private(data: Path, names: Sequence[str], now: datetime | None = None) -> PrivateFiles:
     """Make the authority, a key and a certificate for ``names`` (host names and IP addresses), and for localhost.
@@ -87,9 +92,30 @@ def renew_leaf(data: Path, names: Sequence[str], now: datetime | None = None) ->
     return files
 
 
+def make_next_key(data: Path) -> bool:
+    """Make the key that a later `roll_key` takes; False if there is one."""
+    files = PrivateFiles(data)
+    if files.next_key.exists():
+        return False
+    write_file(files.next_key, _key_pem(ec.generate_private_key(ec.SECP256R1())), 0o600)
+    return True
+
+
+def roll_key(data: Path, names: Sequence[str], now: datetime | None = None) -> PrivateFiles:
+    """Let the next key be the server's key, under a fresh certificate. Raises `FileNotFoundError` without a next key.
+
+    A crash between the two leaves a certificate for the former key: `is_due` says so, and `renew_leaf` makes it good.
+    """
+    files = PrivateFiles(data)
+    files.next_key.rename(files.key)
+    return renew_leaf(data, names, now)
+
+
 def is_due(files: PrivateFiles, names: Sequence[str], now: datetime | None = None) -> bool:
-    """Whether the certificate of our own runs out within `RENEW_DAYS`, or lacks one of ``names``."""
+    """Whether the certificate of our own runs out within `RENEW_DAYS`, lacks one of ``names`` or is for another key."""
     leaf = read_certificates(files.chain)[0]
+    if leaf.public_key() != read_key(files.key).public_key():
+        return True
     has = set(certificate_names(leaf))
     left = leaf.not_valid_after_utc - (now or datetime.now(UTC))
     return left < timedelta(days=RENEW_DAYS) or any(_canonical(name) not in has for name in (*names, *ALWAYS))
@@ -126,10 +152,22 @@ def certificates_text(path: Path) -> str:
 
 def key_pin(certificate: x509.Certificate) -> bytes:
     """SHA-256 of SubjectPublicKeyInfo (RFC 7469 section 2.4); TLSA's 3 1 1 too."""
-    spki = certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return _pin(certificate.public_key())
+
+
+def private_key_pin(path: Path) -> bytes:
+    """The same for the public half of a key file. Raises `CertificateUnfit`."""
+    return _pin(read_key(path).public_key())
+
+
+def _pin(key: PublicKeyTypes) -> bytes:
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return sha256(spki).digest()
+
+
+def fingerprint(certificate: x509.Certificate) -> bytes:
+    """SHA-256 of the certificate."""
+    return certificate.fingerprint(hashes.SHA256())
 
 
 def read_key(path: Path) -> PrivateKeyTypes:

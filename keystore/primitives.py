@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa as rsa
 from cryptography.hazmat.primitives.asymmetric import utils as utils
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes as PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes as PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from cryptography.hazmat.primitives.hpke import (

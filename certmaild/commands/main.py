@@ -8,11 +8,13 @@ import click
 from certmaild import __version__
 from certmaild.commands.alias import alias
 from certmaild.commands.calibrate import calibrate
+from certmaild.commands.cert import cert
 from certmaild.commands.check import check
 from certmaild.commands.common import FAILED, TRY_AGAIN, USAGE, Failed, Place
 from certmaild.commands.config import config
 from certmaild.commands.device import device
 from certmaild.commands.dkim import dkim
+from certmaild.commands.dns import dns
 from certmaild.commands.init import init
 from certmaild.commands.partner import partner
 from certmaild.commands.status import status
@@ -53,7 +55,7 @@ def cli(context: click.Context, config_file: Path | None, data: Path | None) -> 
     context.obj = Place(config_file, data)
 
 
-for command in (init, config, user, device, alias, partner, dkim, calibrate, status, check, trace):
+for command in (init, config, user, device, alias, partner, cert, dkim, dns, calibrate, status, check, trace):
     cli.add_command(command)
 
 
