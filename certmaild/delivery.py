@@ -1,31 +1,25 @@
-"""Takes messages from SMTP and files them for all their recipients at once (DESIGN section 3, KEYS section 6).
+"""Takes messages from SMTP (DESIGN section 3, KEYS section 6).
 
-Content goes, piece by piece, through the header edit into the blob writer and the MIME scanner. At its end one card is
-sealed for each recipient and everything is committed in one transaction; only then is the message accepted.
+Content goes, piece by piece, through the header edit into the blob writer and the MIME scanner. At its end
+`certmaild.filing` commits everything in one transaction; only then is the message accepted.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from certmaild.filing import DeliverySettings, Filing, Finished, InThread
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import canonical
-from certmaild.mailbox.arrivals import SLICE, Recipient, seal_all, write_arrivals
-from certmaild.mailbox.blobs import BlobWriter, StoredBlob
-from certmaild.mailbox.cards import Facts, encode_card, facts_of
+from certmaild.mailbox.blobs import BlobWriter
+from certmaild.mailbox.cards import facts_of
 from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.errors import AddressError, StoreFull, StoreUnavailable
-from certmaild.mailbox.interfaces import Engine, WriteTxn
-from certmaild.mailbox.layout_accounts import SentCopies
+from certmaild.mailbox.interfaces import Engine
 from certmaild.mailbox.mime import Scanner
-from certmaild.mailbox.values import SpecialUse, SystemFlag
 from certmaild.protocols.interfaces import Login
-from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.interfaces import Hop
 from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
@@ -35,24 +29,12 @@ from certmaild.trace import (
     MAX_RECEIVED,
     HeaderCollector,
     HeaderFacts,
-    format_date,
-    format_prefix,
-    format_received,
     parse_authors,
     read_header,
 )
 from certmaild.unfinished import Unfinished
 
 log = Logger()
-
-T = TypeVar("T")
-
-
-class InThread(Protocol):
-    """Runs work for many recipients off the reactor's thread (``deferToThreadPool``)."""
-
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
-
 
 EARLY_OCTETS = 256 * 1024
 """Content up to here is scanned and sealed at its end, in a row with other messages'; more of it as it comes."""
@@ -63,19 +45,6 @@ NOT_YOURS = Refusal(550, "5.7.1", "Sender address is not yours")
 NO_ROOM = Refusal(452, "4.3.1", "Not enough storage, please try again later")
 BUSY = Refusal(451, "4.3.0", "Storage not available, please try again later")
 LOOP = Refusal(554, "5.4.6", "Too many Received fields, the message goes in circles")
-
-
-@dataclass(frozen=True, slots=True)
-class DeliverySettings:
-    """What delivery takes from the configuration."""
-
-    hostname: str
-    """In Received, and our authserv-id (RFC 8601)."""
-    limits: Limits = field(default_factory=Limits)
-    padding: bool = True
-    """Padme padding of frames (KEYS section 8)."""
-    privacy: bool = True
-    """Where a member submits from stays out of Received."""
 
 
 class Delivery:
@@ -99,17 +68,23 @@ class Delivery:
         tally: Tally | None = None,
     ) -> None:
         self.engine = engine
-        self.secrets = secrets
         self.directory = directory
         self.router = router
-        self.settings = settings
+        self.filing = Filing(engine, secrets, directory, settings, seconds=seconds, in_thread=in_thread)
         self.seconds = seconds
         self.others_first = others_first
-        self.in_thread = in_thread
         self.random = random
         self.unfinished = Unfinished(settings.limits, tally)
-        self._date = (0, b"")
         self._room = (0.0, 0)
+
+    @property
+    def settings(self) -> DeliverySettings:
+        """May be replaced at any time."""
+        return self.filing.settings
+
+    @settings.setter
+    def settings(self, settings: DeliverySettings) -> None:
+        self.filing.settings = settings
 
     async def begin(self, hop: Hop, mail: MailArguments) -> "MailTransaction":
         """A transaction; raises `Refusal` 452 4.3.1 without room, 550 5.7.1 for a sender that is not one's own."""
@@ -125,12 +100,6 @@ class Delivery:
         if not 0 <= now - self._room[0] < ROOM_TIME:
             self._room = (now, self.engine.free_octets())
         return self._room[1]
-
-    def date(self, now: float) -> bytes:
-        """`format_date`, made once a second."""
-        if self._date[0] != int(now):
-            self._date = (int(now), format_date(now))
-        return self._date[1]
 
     async def owns(self, login: Login, text: str) -> bool:
         """Whether an address is the account's own: its main one, an alias, either with a ``+tag``."""
@@ -215,7 +184,9 @@ class MailTransaction:
         facts = facts_of(scanner.finish())
         stored = stored.with_facts(facts.frame)
         try:
-            await self._file(stored, facts)
+            await self._delivery.filing.file(
+                Finished(self.queue_id, self._hop, self._mail, stored, facts, tuple(self._routes.values()))
+            )
         except BaseException as error:
             _let_run(stored.forget(self._delivery.engine))
             if isinstance(error, StoreUnavailable):
@@ -260,7 +231,7 @@ class MailTransaction:
             return facts.header
         missing = b""
         if not facts.has_date:
-            missing += b"Date: " + self._delivery.date(self._delivery.seconds()) + b"\r\n"
+            missing += b"Date: " + self._delivery.filing.date(self._delivery.seconds()) + b"\r\n"
         if not facts.has_message_id:
             name = self._delivery.random(16).hex()
             missing += f"Message-ID: <{name}@{settings.hostname}>\r\n".encode()
@@ -277,65 +248,6 @@ class MailTransaction:
                 if author not in seen and not await self._delivery.owns(login, author):
                     raise Refusal(550, "5.7.1", "From or Sender is not your address")
                 seen.add(author)
-
-    async def _file(self, blob: StoredBlob, facts: Facts) -> None:
-        delivery = self._delivery
-        now = delivery.seconds()
-        recipients = await self._all_cards(blob, facts, now)
-        if self._hop.login is not None:
-            recipients += await self._sent_copy(self._hop.login, blob, facts, int(now))
-        sealed = await seal_all(recipients, delivery.in_thread)
-        secrets = delivery.secrets
-
-        def work(txn: WriteTxn) -> None:
-            write_arrivals(txn, secrets, blob, sealed)
-
-        await delivery.engine.write(work, grows=True)
-
-    async def _all_cards(self, blob: StoredBlob, facts: Facts, now: float) -> list[Recipient]:
-        routes = list(self._routes.values())
-        if len(routes) <= SLICE:
-            return self._cards(routes, blob, facts, now)
-        recipients: list[Recipient] = []
-        for at in range(0, len(routes), SLICE):
-            work = partial(self._cards, routes[at : at + SLICE], blob, facts, now)
-            recipients += await self._delivery.in_thread(work)
-        return recipients
-
-    def _cards(self, routes: Sequence[Sealed], blob: StoredBlob, facts: Facts, now: float) -> list[Recipient]:
-        reverse_path = str(self._mail.reverse_path)
-        received = format_received(
-            self._hop,
-            hostname=self._delivery.settings.hostname,
-            queue_id=self.queue_id,
-            utf8=self._mail.utf8,
-            privacy=self._delivery.settings.privacy,
-        )
-        date = self._delivery.date(now)
-        recipients = []
-        for route in routes:
-            to = route.address.wire
-            prefix = format_prefix(reverse_path, to, received, date)
-            card = encode_card(
-                blob,
-                facts,
-                internal_date=int(now),
-                prefix=prefix,
-                reverse_path=reverse_path.encode(),
-                original_recipient=to.encode(),
-            )
-            recipients.append(
-                Recipient(route.recipient.user_id, route.recipient.public_key, card, blob.size + len(prefix))
-            )
-        return recipients
-
-    async def _sent_copy(self, login: Login, blob: StoredBlob, facts: Facts, now: int) -> Sequence[Recipient]:
-        """The sender's own copy, where the server keeps it (``sent = "server"``)."""
-        sender = await self._delivery.directory.recipient(canonical(login.address))
-        if sender is None or sender.sent_copies is not SentCopies.SERVER:
-            return ()
-        card = encode_card(blob, facts, internal_date=now, special_use=SpecialUse.SENT, flags=SystemFlag.SEEN)
-        return (Recipient(sender.user_id, sender.public_key, card, blob.size),)
 
 
 def refusal_for(error: StoreUnavailable) -> Refusal:

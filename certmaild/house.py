@@ -18,9 +18,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from certmaild.chores import DAY_S, Chores
 from certmaild.config import Config
-from certmaild.delivery import Delivery, DeliverySettings
+from certmaild.delivery import Delivery
 from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
+from certmaild.filing import DeliverySettings
 from certmaild.gatekeeper import InProcessGatekeeper
 from certmaild.kdf_pool import (
     PLACES,

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from certmaild.config import Config
-from certmaild.delivery import Delivery, DeliverySettings
+from certmaild.delivery import Delivery
+from certmaild.filing import DeliverySettings
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.interfaces import Engine

@@ -19,8 +19,9 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from certmaild.delivery import Delivery, DeliverySettings
+from certmaild.delivery import Delivery
 from certmaild.doorkeeper import InProcessDoorkeeper
+from certmaild.filing import DeliverySettings
 from certmaild.keystore.certificates import make_private
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls import Application, CertificateFiles, TlsEdge

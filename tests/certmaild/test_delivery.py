@@ -9,7 +9,8 @@ import pytest
 from support import memory_engine, run
 from twisted.internet.defer import Deferred
 
-from certmaild.delivery import Delivery, DeliverySettings
+from certmaild.delivery import Delivery
+from certmaild.filing import DeliverySettings
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import NewUser, create_user_keys
 from certmaild.mailbox import ownership
