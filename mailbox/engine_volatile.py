@@ -27,7 +27,7 @@ from certmaild.mailbox.layout import (
     encode_stage,
     slot_key,
 )
-from certmaild.mailbox.processes import still_lives
+from certmaild.mailbox.processes import boot_id, still_lives
 
 _MAP_OCTETS = 1 << 30
 _MAX_READERS = 1024
@@ -64,27 +64,35 @@ class VolatileStore:
 
     @staticmethod
     def make_anew(directory: Path) -> None:
-        """Remove what an earlier run left. Raises `StoreInUse` while another daemon has it."""
-        pid = VolatileStore._daemon_in(directory)
-        if pid is not None:
-            raise StoreInUse(f"a certmaild (process {pid}) serves the store beside {directory} already: stop it first")
+        """Remove what an earlier run left, but for its doubts. Raises `StoreInUse` while another daemon has it."""
+        first, doubts = VolatileStore._left_in(directory)
+        if first is not None and first.pid != os.getpid() and still_lives(first):
+            raise StoreInUse(
+                f"a certmaild (process {first.pid}) serves the store beside {directory} already: stop it first"
+            )
         shutil.rmtree(directory, ignore_errors=True)
+        if doubts:
+            fresh = VolatileStore(directory, lambda: 0.0)
+            for name, value in doubts.items():
+                fresh.put_doubt(name, value)
+            fresh.close()
 
     @staticmethod
-    def _daemon_in(directory: Path) -> int | None:
-        """The living process, not this one, that made what is there."""
+    def _left_in(directory: Path) -> tuple[Stage | None, dict[bytes, bytes]]:
+        """The process that made what is there, and the doubts it left."""
         if not (directory / "data.mdb").exists():
-            return None
+            return None, {}
         try:
             there = VolatileStore(directory, lambda: 0.0)
         except MailboxError:
             # Damaged: nobody serves from it, and it is made anew.
-            return None
+            return None, {}
         try:
             first = there.processes().get(0)
+            # What was never synced means nothing after the machine itself has fallen.
+            return first, there.doubts() if first is not None and first.boot_id == boot_id() else {}
         finally:
             there.close()
-        return first.pid if first is not None and first.pid != os.getpid() and still_lives(first) else None
 
     # Leases.
 
@@ -199,6 +207,23 @@ class VolatileStore:
     def forget_sealed(self, before_s: float) -> int:
         """Remove sealed values kept before then; how many."""
         return self._remove(VolatileTable.SEALED, lambda _, value: decode_kept(value)[0] < before_s)
+
+    # Doubts: what was sent to its end, and is not settled.
+
+    def put_doubt(self, name: bytes, value: bytes) -> None:
+        """Note what a crash from now on leaves open."""
+        with self._writing(VolatileTable.DOUBT) as txn:
+            txn.put(name, value)
+
+    def drop_doubt(self, name: bytes) -> None:
+        """It is settled."""
+        with self._writing(VolatileTable.DOUBT) as txn:
+            txn.delete(name)
+
+    def doubts(self) -> dict[bytes, bytes]:
+        """All that is open, also what an earlier process left."""
+        with self._env.begin(db=self._dbs[VolatileTable.DOUBT]) as txn, txn.cursor() as cursor:
+            return {bytes(key): bytes(value) for key, value in cursor}
 
     # Who is there.
 

@@ -5,7 +5,7 @@ it goes and what became of it is inside the seals; envelopes, recipients and fat
 `certmaild.outbound.spool` reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct, error
@@ -95,6 +95,21 @@ def decode_due_key(key: bytes) -> tuple[int, bytes]:
 def said_key(hour: int, place: bytes) -> bytes:
     """Key in ``qsaid``: the hour (since 1970) in which a sender was warned of a destination, and a hash of the two."""
     return _NUMBER.pack(hour) + place
+
+
+def doubt_key(queue_id: bytes, lane_id: bytes) -> bytes:
+    """Key in the volatile ``doubt``: a message that was sent to its end to a destination."""
+    return queue_id + lane_id
+
+
+def encode_doubt(numbers: Iterable[int]) -> bytes:
+    """Value in ``doubt``: for which recipients."""
+    return b"".join([_NUMBER.pack(number) for number in numbers])
+
+
+def decode_doubt(key: bytes, value: bytes) -> tuple[QueueId, list[int]]:
+    """The message and its recipients."""
+    return QueueId(key[:QUEUE_ID_OCTETS]), [number for (number,) in _NUMBER.iter_unpack(value)]
 
 
 def encode_said(at_s: int) -> bytes:

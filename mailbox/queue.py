@@ -233,11 +233,16 @@ class Queue:
         if state is None or state.open:
             return
         if state.timer_s:
-            txn.delete(Table.QDUE, due_key(Due.MESSAGE, state.timer_s, queue_id))
+            self.undue(txn, Due.MESSAGE, state.timer_s, queue_id)
         for key, _ in txn.scan(Table.QTASK, queue_id, _after(queue_id)):
             txn.delete(Table.QTASK, key)
         txn.delete(Table.QSTATE, queue_id)
         txn.delete(Table.QMSG, queue_id)
+
+    @staticmethod
+    def undue(txn: WriteTxn, kind: Due, at_s: int, what: bytes) -> None:
+        """Remove a time at which there is nothing to look at."""
+        txn.delete(Table.QDUE, due_key(kind, at_s, what))
 
     # Lanes.
 
@@ -270,19 +275,19 @@ class Queue:
 
     # Warnings.
 
-    def may_say(self, txn: WriteTxn, now_s: int, sender: bytes, place: bytes) -> bool:
-        """Whether nobody told this sender of this place within an hour; from now on somebody has."""
-        what = self._seals.place_hash(sender + b"\0" + place)
+    def was_said(self, txn: ReadTxn, now_s: int, sender: bytes, place: bytes) -> bool:
+        """Whether this sender was told of this place within an hour."""
+        what, hour = self._seals.place_hash(sender + b"\0" + place), now_s // HOUR_S
+        values = [txn.get(Table.QSAID, said_key(one, what)) for one in (hour - 1, hour)]
+        return any(value is not None and decode_said(value) > now_s - HOUR_S for value in values)
+
+    def note_said(self, txn: WriteTxn, now_s: int, sender: bytes, place: bytes) -> None:
+        """He is told now."""
         hour = now_s // HOUR_S
-        for key in (said_key(hour - 1, what), said_key(hour, what)):
-            value = txn.get(Table.QSAID, key)
-            if value is not None and decode_said(value) > now_s - HOUR_S:
-                return False
-        txn.put(Table.QSAID, said_key(hour, what), encode_said(now_s))
+        txn.put(Table.QSAID, said_key(hour, self._seals.place_hash(sender + b"\0" + place)), encode_said(now_s))
         old = txn.scan(Table.QSAID, b"", said_key(hour - 1, b""))
         for key, _ in islice(old, _CLEANED_AT_ONCE):
             txn.delete(Table.QSAID, key)
-        return True
 
     # Seals.
 

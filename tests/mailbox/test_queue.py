@@ -201,7 +201,10 @@ def test_a_message_is_looked_at_at_its_time(engine: Any) -> None:
 
 def test_a_sender_is_warned_of_a_place_once_an_hour(engine: Any) -> None:
     def may(now_s: int, sender: bytes = b"ann", place: bytes = HERE) -> bool:
-        return run(engine.write(lambda txn: QUEUED.may_say(txn, now_s, sender, place)))
+        if run(engine.read(lambda txn: QUEUED.was_said(txn, now_s, sender, place))):
+            return False
+        run(engine.write(lambda txn: QUEUED.note_said(txn, now_s, sender, place)))
+        return True
 
     assert may(NOW)
     assert not may(NOW + HOUR_S - 1)
@@ -215,7 +218,7 @@ def test_a_sender_is_warned_of_a_place_once_an_hour(engine: Any) -> None:
 def test_the_disk_shows_neither_who_nor_where(engine: Any) -> None:
     enqueue(engine, b"one", HERE, THERE, not_before_s=NOW + 9)
     enqueue(engine, b"two")
-    run(engine.write(lambda txn: QUEUED.may_say(txn, NOW, b"ann@example.com", HERE)))
+    run(engine.write(lambda txn: QUEUED.note_said(txn, NOW, b"ann@example.com", HERE)))
     octets = b"".join(key + value for (_, key), value in rows(engine).items())
     for secret in (b"example", b"to-0", b"envelope", b"Received", b"k" * 32, b"u" * 16):
         assert secret not in octets

@@ -1,0 +1,554 @@
+"""The queue at work: what is sent when, on how many connections, and what happens when it fails."""
+
+from typing import Any
+
+import pytest
+from outbound_support import (
+    AWAY,
+    BUSY,
+    CONTENT,
+    DELIVERED,
+    NOBODY,
+    NOW,
+    PREFIX,
+    UNPROVEN,
+    World,
+)
+from support import run, start
+from twisted.logger import capturedLogs
+
+from certmaild.mailbox.errors import StoreUnavailable
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_queue import TaskState
+from certmaild.outbound.interfaces import Occasion, Terms
+from certmaild.outbound.lane import LINGER_S, LOSSES
+from certmaild.outbound.timing import Times
+from certmaild.outbound.values import Notify, Problem
+from certmaild.protocols.smtp.grammar import NULL_PATH
+
+HOUR = 3600
+DAY = 86_400
+DONE = [TaskState.DELIVERED]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def rows(world: World, table: Table) -> int:
+    return run(world.engine.read(lambda txn: sum(1 for _ in txn.scan(table, b""))))
+
+
+# Sent.
+
+
+def test_what_is_queued_is_sent_once_with_its_prefix(world: World) -> None:
+    first = world.file()
+    world.start()
+    second = world.file()
+    world.pass_time(HOUR)
+    assert world.order == [first, second]
+    assert {one.content for one in world.courier.sent} == {PREFIX + CONTENT}
+    assert world.states(first) == DONE
+    assert world.fates(first) == [DELIVERED]
+    assert not world.doubts.kept
+    assert not world.reporter.told
+
+
+def test_content_without_a_last_line_end_gets_one(world: World) -> None:
+    world.file(content=CONTENT[:-2])
+    world.start()
+    assert world.courier.sent[0].content == PREFIX + CONTENT
+
+
+def test_messages_in_a_row_share_a_connection_that_is_closed_after_a_while(world: World) -> None:
+    world.start()
+    for _ in range(3):
+        world.file()
+        world.pass_time(LINGER_S / 2)
+    assert world.courier.connected == ["example.org"]
+    assert world.courier.open == {1}
+    world.pass_time(2 * LINGER_S)
+    assert not world.courier.open
+    assert rows(world, Table.QLANE) == 0
+    world.file()
+    world.pass_time(0)
+    assert len(world.courier.connected) == 2
+    assert len(world.courier.sent) == 4
+
+
+def test_recipients_at_one_destination_are_sent_together(world: World) -> None:
+    world.file("a@example.org", "b@example.net", "c@example.org")
+    world.start()
+    assert sorted(one.to for one in world.courier.sent) == [
+        ("a@example.org", "c@example.org"),
+        ("b@example.net",),
+    ]
+
+
+def test_no_more_than_100_recipients_in_one_transaction(world: World) -> None:
+    world.file(*[f"p{at}@example.org" for at in range(250)])
+    world.start()
+    assert sorted(len(one.to) for one in world.courier.sent) == [50, 100, 100]
+
+
+def test_recipients_that_one_transaction_does_not_take_go_in_the_next(world: World) -> None:
+    world.courier.recipients_each = 2
+    queue_id = world.file(*[f"p{at}@example.org" for at in range(5)])
+    world.start()
+    assert [len(one.to) for one in world.courier.sent] == [5, 3, 1]
+    assert world.states(queue_id) == DONE * 5
+    assert {task.attempts for task in world.tasks(queue_id)} == {1}
+
+
+def test_who_takes_no_recipient_at_all_is_tried_later(world: World) -> None:
+    world.courier.recipients_each = 0
+    queue_id = world.file()
+    world.start()
+    assert len(world.courier.sent) == 1
+    assert world.states(queue_id) == [TaskState.WAITING]
+
+
+def test_priority_comes_first_then_age(world: World) -> None:
+    world.slots.each = 1
+    usual = world.file()
+    world.clock.advance(1)
+    later = world.file()
+    urgent = world.file(priority=4)
+    world.start()
+    assert world.order == [urgent, usual, later]
+
+
+def test_connections_are_opened_as_there_is_work_and_no_more(world: World) -> None:
+    world.slots.each = 3
+    world.courier.pause = True
+    for _ in range(40):
+        world.file()
+    world.start()
+    assert len(world.courier.open) == 3
+    world.courier.pause = None
+    while world.courier.waiting:
+        world.courier.go_on()
+    assert world.courier.most_open == 3
+    assert len(set(world.order)) == len(world.order) == 40
+
+
+def test_two_messages_need_one_connection(world: World) -> None:
+    world.courier.pause = True
+    world.file()
+    world.file()
+    world.start()
+    assert len(world.courier.open) == 1
+
+
+def test_connections_in_all_are_limited(world: World) -> None:
+    world.slots.in_all = 2
+    world.courier.pause = True
+    for at in range(5):
+        world.file(f"bob@d{at}.example")
+    world.start()
+    while world.courier.waiting:
+        assert len(world.courier.open) <= 2
+        world.courier.go_on(1)
+        world.pass_time(2 * LINGER_S)
+    assert len(world.courier.sent) == 5
+
+
+def test_who_refuses_a_second_connection_is_served_on_the_first(world: World) -> None:
+    world.courier.connections_each = 1
+    for _ in range(9):
+        world.file()
+    world.start()
+    assert len(world.courier.sent) == 9
+    assert world.courier.most_open == 1
+    assert rows(world, Table.QLANE) == 0
+
+
+def test_a_connection_that_has_sent_enough_is_followed_by_another(world: World) -> None:
+    world.slots.each = 1
+    world.courier.messages_each = 2
+    for _ in range(5):
+        world.file()
+    world.start()
+    assert [one.connection for one in world.courier.sent] == [1, 1, 2, 2, 3]
+
+
+def test_messages_that_ask_other_things_of_tls_share_no_connection(world: World) -> None:
+    world.file()
+    world.file(require_tls=True)
+    world.file(tls_optional=True)
+    world.start()
+    assert {terms for _, terms in world.planner.asked} == set(Terms)
+    assert len({one.connection for one in world.courier.sent}) == 3
+
+
+# Not yet.
+
+
+def test_a_recipient_is_tried_again_after_a_time_that_doubles(world: World) -> None:
+    world.courier.fates["bob@example.org"] = BUSY
+    queue_id = world.file("bob@example.org", "eve@example.org")
+    world.start()
+    world.pass_time(3 * HOUR)
+    times = [one.at - NOW for one in world.courier.sent if one.to == ("bob@example.org",)]
+    assert times == pytest.approx([60, 180, 420, 900, 1860, 3780, 7380], abs=8)
+    assert world.states(queue_id) == [TaskState.WAITING, TaskState.DELIVERED]
+    assert world.fates(queue_id) == [BUSY, DELIVERED]
+    assert world.courier.sent[0].to == ("bob@example.org", "eve@example.org")
+    world.courier.fates.clear()
+    world.pass_time(HOUR)
+    assert world.states(queue_id) == DONE * 2
+
+
+def test_a_destination_that_is_not_reached_is_left_alone_as_a_whole(world: World) -> None:
+    world.courier.problems["example.org"] = AWAY
+    ids = [world.file() for _ in range(20)]
+    other = world.file("bob@example.net")
+    world.start()
+    assert world.courier.connected.count("example.org") == 1
+    assert world.states(other) == DONE
+    written = rows(world, Table.QREADY)
+    assert written == 20
+    world.pass_time(170)
+    assert world.courier.connected.count("example.org") == 2
+    assert {task.attempts for queue_id in ids for task in world.tasks(queue_id)} == {0}
+    world.courier.problems.clear()
+    world.pass_time(60)
+    assert set(world.order) == {*ids, other}
+    assert rows(world, Table.QLANE) == 0
+
+
+def test_a_destination_that_is_reached_again_has_failed_no_longer(world: World) -> None:
+    world.courier.problems["example.org"] = AWAY
+    world.courier.fates["bob@example.org"] = BUSY
+    world.file()
+    world.start()
+    world.pass_time(60)
+    world.courier.problems.clear()
+    world.pass_time(120)
+    assert len(world.courier.sent) == 1
+    world.pass_time(2 * LINGER_S)
+    world.courier.problems["example.org"] = AWAY
+    before = len(world.courier.connected)
+    world.file("eve@example.org")
+    world.pass_time(90)
+    assert len(world.courier.connected) == before + 2
+
+
+def test_a_plan_that_cannot_be_made_now_holds_everything_back(world: World) -> None:
+    world.planner.problems["example.org"] = UNPROVEN
+    queue_id = world.file()
+    world.start()
+    assert not world.courier.connected
+    assert world.states(queue_id) == [TaskState.READY]
+    world.planner.problems.clear()
+    world.pass_time(61)
+    assert world.states(queue_id) == DONE
+
+
+def test_connections_that_are_lost_again_and_again_hold_back_the_destination(world: World) -> None:
+    world.slots.each = 1
+    world.courier.loses = True
+    for at in range(9):
+        world.courier.fates[f"p{at}@example.org"] = AWAY
+        world.file(f"p{at}@example.org")
+    world.start()
+    assert len(world.courier.sent) == LOSSES
+    world.courier.loses = False
+    world.courier.fates.clear()
+    world.pass_time(200)
+    assert len(world.courier.sent) == 9 + LOSSES
+
+
+def test_a_message_is_held_until_its_time(world: World) -> None:
+    world.file(hold_until_s=NOW + 500)
+    world.start()
+    world.pass_time(499)
+    assert not world.courier.sent
+    world.pass_time(2)
+    assert world.courier.sent[0].at == pytest.approx(NOW + 500, abs=1)
+
+
+def test_a_fault_of_ours_is_a_reason_to_try_again(world: World) -> None:
+    world.courier.raises = RuntimeError("oops")
+    queue_id = world.file()
+    with capturedLogs() as events:
+        world.start()
+    assert any("oops" in str(event.get("log_failure", "")) for event in events)
+    world.courier.raises = None
+    world.pass_time(61)
+    assert world.states(queue_id) == DONE
+
+
+# Never.
+
+
+def test_who_is_refused_for_good_is_reported_with_what_is_left_of_the_message(world: World) -> None:
+    world.courier.fates["bob@example.org"] = NOBODY
+    queue_id = world.file("bob@example.org", "eve@example.org")
+    world.start()
+    assert world.reporter.occasions == [(queue_id, "failed", "bob@example.org")]
+    assert world.reporter.headers == [PREFIX + CONTENT[: CONTENT.index(b"\r\n\r\n") + 4]]
+    (news,) = world.reporter.told[0][1]
+    assert (news.fate, news.attempts, news.last_try_s) == (NOBODY, 1, NOW)
+    assert world.states(queue_id) == [TaskState.FAILED, TaskState.DELIVERED]
+
+
+def test_a_destination_that_takes_no_mail_fails_all_that_is_for_it(world: World) -> None:
+    null_mx = Problem(True, 556, "5.1.10", "This domain takes no mail.")
+    world.planner.problems["example.org"] = null_mx
+    ids = [world.file("bob@example.org", "eve@example.org") for _ in range(3)]
+    world.start()
+    assert [world.states(queue_id) for queue_id in ids] == [[TaskState.FAILED] * 2] * 3
+    assert len(world.reporter.told) == 3
+    assert rows(world, Table.QLANE) == rows(world, Table.QREADY) == rows(world, Table.REF) == 0
+
+
+def test_nothing_fails_unheard(world: World) -> None:
+    """While no report can be made, a failure is not final."""
+    world.courier.fates["bob@example.org"] = NOBODY
+    world.reporter.fault = RuntimeError("no reports today")
+    queue_id = world.file()
+    world.start()
+    assert world.states(queue_id) == [TaskState.WAITING]
+    world.reporter.fault = None
+    world.pass_time(61)
+    assert world.states(queue_id) == [TaskState.FAILED]
+    assert world.reporter.occasions == [(queue_id, "failed", "bob@example.org")]
+
+
+def test_a_message_without_a_sender_is_given_up_in_silence(world: World) -> None:
+    world.courier.fates["bob@example.org"] = NOBODY
+    queue_id = world.file(sender=NULL_PATH)
+    world.start()
+    assert world.states(queue_id) == [TaskState.FAILED]
+    assert not world.reporter.told
+
+
+def test_after_its_lifetime_it_goes_back(world: World) -> None:
+    world.courier.problems["example.org"] = AWAY
+    queue_id = world.file()
+    world.start()
+    world.pass_time(5 * DAY - 100, 20)
+    assert world.states(queue_id) == [TaskState.READY]
+    world.pass_time(200, 20)
+    assert world.states(queue_id) == [TaskState.FAILED]
+    assert world.fates(queue_id) == [AWAY]
+    assert [one[1] for one in world.reporter.occasions] == ["delayed", "failed"]
+    assert rows(world, Table.REF) == 0
+
+
+def test_a_message_that_has_to_be_there_by_a_time_goes_back_then(world: World) -> None:
+    world.courier.fates["bob@example.org"] = BUSY
+    returned = world.file(deliver_by_s=NOW + 600, by_mode="R")
+    noted = world.file(deliver_by_s=NOW + 600, by_mode="N")
+    world.start()
+    world.pass_time(700)
+    assert world.states(returned) == [TaskState.FAILED]
+    assert world.states(noted) == [TaskState.WAITING]
+    assert sorted(world.reporter.occasions) == [
+        (returned, "failed", "bob@example.org"),
+        (noted, "delayed", "bob@example.org"),
+    ]
+
+
+# Said.
+
+
+def test_success_is_reported_where_it_is_asked_for_and_the_next_server_does_not(world: World) -> None:
+    world.courier.fates["dsn@example.org"] = type(DELIVERED)(DELIVERED.host, "250 ok", DELIVERED.proof, relays_dsn=True)
+    queue_id = world.file("bob@example.org", "dsn@example.org", notify=[Notify.SUCCESS])
+    world.start()
+    assert world.reporter.occasions == [(queue_id, "relayed", "bob@example.org")]
+
+
+def test_a_delay_is_told_once(world: World) -> None:
+    world.courier.problems["example.org"] = AWAY
+    queue_id = world.file()
+    world.start()
+    world.pass_time(4 * HOUR - 60, 10)
+    assert not world.reporter.told
+    world.pass_time(20 * HOUR, 10)
+    (news,) = world.reporter.told[0][1]
+    assert len(world.reporter.told) == 1
+    assert (news.occasion, news.fate, news.until_s) == (Occasion.DELAYED, AWAY, NOW + 5 * DAY)
+    assert world.states(queue_id) == [TaskState.READY]
+
+
+def test_a_destination_that_does_not_prove_itself_is_warned_of_once_an_hour(world: World) -> None:
+    world.courier.problems["example.org"] = UNPROVEN
+    first = world.file("bob@example.org", "eve@example.org")
+    world.file()
+    world.start()
+    world.pass_time(14 * 60)
+    assert not world.reporter.told
+    world.pass_time(2 * 60)
+    assert world.reporter.occasions == [(first, "warned", "bob@example.org"), (first, "warned", "eve@example.org")]
+    world.pass_time(40 * 60)
+    world.file()
+    world.pass_time(10 * 60)
+    third = world.file()
+    world.file("cat@example.org", sender=NULL_PATH)
+    world.pass_time(30 * 60)
+    assert [one[0] for one in world.reporter.occasions] == [first, first, third]
+
+
+def test_other_problems_are_no_reason_to_warn(world: World) -> None:
+    world.courier.problems["example.org"] = AWAY
+    world.file()
+    world.start()
+    world.pass_time(3 * HOUR, 5)
+    assert not world.reporter.told
+    world.courier.problems["example.org"] = UNPROVEN
+    world.pass_time(2 * HOUR, 5)
+    assert {one[1] for one in world.reporter.occasions} == {"delayed", "warned"}
+
+
+def test_what_is_done_is_forgotten_after_three_days(world: World) -> None:
+    queue_id = world.file("bob@example.org", "eve@example.org")
+    world.start()
+    world.pass_time(3 * DAY - 60, 30)
+    assert len(world.tasks(queue_id)) == 2
+    world.pass_time(120, 30)
+    for table in Table:
+        if table.startswith("q"):
+            assert rows(world, table) == 0, table
+
+
+def test_the_log_names_no_outside_address(world: World) -> None:
+    world.courier.fates["bob@example.org"] = BUSY
+    world.courier.fates["eve@example.org"] = NOBODY
+    with capturedLogs() as events:
+        world.file("bob@example.org", "eve@example.org", "cat@example.org")
+        world.start()
+        world.stop()
+    text = repr(events)
+    assert "sent to mx.example.org (TLSv1.3" in text
+    for name in ("bob@", "eve@", "cat@", "ann@"):
+        assert name not in text
+
+
+# Crashes, and who leads.
+
+
+def test_what_was_sent_to_its_end_before_a_crash_is_counted_and_sent_again(world: World) -> None:
+    queue_id = world.file("bob@example.org", "eve@example.org")
+    world.courier.never_replies = True
+    world.start()
+    assert len(world.doubts.kept) == 1
+    world.courier.never_replies = False
+    world.runner = world.make_runner()
+    with capturedLogs() as events:
+        world.start()
+    assert [event["count"] for event in events if "may be doubled" in event["log_format"]] == [2]
+    assert world.order == [queue_id]
+    assert [task.doubts for task in world.tasks(queue_id)] == [1, 1]
+    assert not world.doubts.kept
+
+
+def test_a_mark_of_what_is_settled_counts_for_nothing(world: World) -> None:
+    kept: dict[bytes, bytes] = {}
+    queue_id = world.file()
+    world.courier.before_reply = lambda: kept.update(world.doubts.kept)
+    world.start()
+    assert len(kept) == 1
+    assert world.states(queue_id) == DONE
+    world.stop()
+    world.doubts.kept = kept
+    world.runner = world.make_runner()
+    with capturedLogs() as events:
+        world.start()
+    assert not [event for event in events if "may be doubled" in event.get("log_format", "")]
+
+
+def test_who_no_longer_leads_sends_nothing_to_its_end(world: World) -> None:
+    world.courier.pause = True
+    queue_id = world.file()
+    world.start()
+    world.leads = False
+    world.courier.go_on()
+    assert not world.courier.sent
+    assert not world.doubts.kept
+    assert world.states(queue_id) == [TaskState.READY]
+    assert not world.courier.open
+
+
+def test_stopping_finishes_what_is_under_way_and_begins_nothing(world: World) -> None:
+    world.courier.pause = True
+    first, second = world.file(), world.file()
+    world.start()
+    ended: list[object] = []
+    start(world.runner.stop()).addBoth(ended.append)
+    assert not ended
+    world.courier.go_on()
+    assert ended == [None]
+    assert world.order == [first]
+    assert world.states(second) == [TaskState.READY]
+    assert not world.courier.open
+    assert not world.clock.getDelayedCalls()
+
+
+def test_what_is_under_way_too_long_is_cut_off(world: World) -> None:
+    world.courier.pause = True
+    queue_id = world.file()
+    world.start()
+    ended: list[object] = []
+    start(world.runner.stop()).addBoth(ended.append)
+    world.pass_time(30)
+    assert ended == [None]
+    assert world.states(queue_id) == [TaskState.READY]
+
+
+def test_a_fate_that_cannot_be_stored_is_stored_later_and_nothing_is_sent_twice(world: World) -> None:
+    queue_id = world.file()
+    real_write = world.engine.write
+    refusing = [True]
+
+    def write(work: Any, **more: Any) -> Any:
+        if refusing[0] and world.courier.sent:
+
+            async def refuse() -> None:
+                raise StoreUnavailable("no")
+
+            return refuse()
+        return real_write(work, **more)
+
+    world.engine.write = write
+    world.start()
+    world.pass_time(10)
+    assert world.states(queue_id) == [TaskState.READY]
+    refusing[0] = False
+    world.pass_time(2)
+    assert world.states(queue_id) == DONE
+    assert len(world.courier.sent) == 1
+
+
+def test_a_damaged_row_stops_nobody_else(world: World) -> None:
+    broken = world.file()
+    good = [world.file() for _ in range(3)]
+
+    def damage(txn: Any) -> None:
+        key, value = next(txn.scan(Table.QTASK, bytes.fromhex(broken)))
+        txn.put(Table.QTASK, key, value[:-1] + bytes([value[-1] ^ 1]))
+
+    run(world.engine.write(damage))
+    with capturedLogs() as events:
+        world.start()
+        world.pass_time(HOUR)
+    assert set(world.order) == set(good)
+    assert any("ALARM" in event.get("log_format", "") for event in events)
+    assert len(events) < 200
+
+
+def test_times_double_up_to_the_longest() -> None:
+    times = Times(retry=60, longest_retry=3600)
+    assert [times.pause_s(failures) for failures in (1, 2, 3, 6, 7, 8, 10_000)] == [
+        60,
+        120,
+        240,
+        1920,
+        3600,
+        3600,
+        3600,
+    ]
