@@ -179,8 +179,8 @@ def _judge_dmarc(found: Sequence[str]) -> tuple[State, str]:
     texts = _tagged(found, "v=dmarc1")
     if not texts:
         return State.MISSING, ""
-    tags = dict(one.strip().partition("=")[::2] for one in texts[0].lower().split(";"))
-    if tags.get("p") in ("reject", "quarantine"):
+    tags = {one.replace(" ", "") for one in texts[0].lower().split(";")}
+    if tags & {"p=reject", "p=quarantine"}:
         return State.RIGHT, ""
     return State.DIFFERS, "it asks for nothing but reports: raise p to quarantine, then reject, when they look right"
 

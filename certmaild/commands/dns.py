@@ -22,7 +22,7 @@ COLUMNS = {"state": "check", "name": "name", "type": "type", "value": "should be
 @pass_place
 @click.pass_context
 def dns(context: click.Context, place: Place, zone: bool, as_json: bool) -> None:
-    """The DNS records to publish, and how they stand: right, missing, differs.
+    """The DNS records that the domains should have, and how they stand.
 
     Exit status: 0 all are right, 1 some are not, 75 DNS could not be asked.
     """
