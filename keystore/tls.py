@@ -23,7 +23,7 @@ from certmaild.keystore.errors import CertificateUnfit
 from certmaild.keystore.half_close import ServerConnection, TlsLayer
 from certmaild.keystore.primitives import PrivateKeyTypes
 
-_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; 1.3 has no others than AEAD."""
 _FOREIGN = frozenset(
     b"http/0.9 http/1.0 http/1.1 h2 h2c h3 spdy/1 spdy/2 spdy/3 ftp imap pop3 managesieve xmpp-client xmpp-server nntp "
@@ -155,7 +155,7 @@ def _context(identity: Identity | None, application: Application, minimum: str) 
     context.set_min_proto_version(SSL.TLS1_3_VERSION if minimum == "1.3" else SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    context.set_cipher_list(_CIPHERS)
+    context.set_cipher_list(CIPHERS)
     # Sessions live in tickets, not in memory; the ticket key is the context's and goes with it.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(b"certmaild/" + application.name.encode("ascii"))
