@@ -129,6 +129,7 @@ class PartnerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     client_key: str | None = None
     networks: tuple[str, ...] = ()
     start: date | None = None
+    certificate_in: bool = True
 
 
 class _PasswordsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

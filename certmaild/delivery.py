@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from certmaild.filing import DeliverySettings, Filing, Finished, InThread
+from certmaild.inbound.inspection import Inspection, Inspector
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.blobs import BlobWriter
@@ -50,7 +51,8 @@ LOOP = Refusal(554, "5.4.6", "Too many Received fields, the message goes in circ
 class Delivery:
     """Reception of mail into the store: what `certmaild.protocols.smtp.interfaces.Reception` asks.
 
-    ``others_first`` (`Turns.others_first`) lets the reactor hear everybody before messages are worked on.
+    ``others_first`` (`Turns.others_first`) lets the reactor hear everybody before messages are worked on;
+    ``inspector`` looks at mail from other servers.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Delivery:
         others_first: Callable[[], Awaitable[None]] | None = None,
         random: Callable[[int], bytes] = os.urandom,
         tally: Tally | None = None,
+        inspector: Inspector | None = None,
     ) -> None:
         self.engine = engine
         self.directory = directory
@@ -74,6 +77,7 @@ class Delivery:
         self.seconds = seconds
         self.others_first = others_first
         self.random = random
+        self.inspector = inspector
         self.unfinished = Unfinished(settings.limits, tally)
         self._room = (0.0, 0)
 
@@ -117,7 +121,10 @@ class MailTransaction:
         self._delivery = delivery
         self._hop = hop
         self._mail = mail
-        self._counted_peer = None if hop.login is not None else hop.peer
+        self._counted_peer = None if hop.login is not None or hop.is_partner else hop.peer
+        self._inspection: Inspection | None = None
+        if hop.login is None and delivery.inspector is not None:
+            self._inspection = delivery.inspector.begin(hop, mail)
         self._counted = 0
         self._routes: dict[bytes, Sealed] = {}
         self.queue_id = delivery.random(6).hex()
@@ -131,6 +138,8 @@ class MailTransaction:
     async def add_recipient(self, recipient: RcptArguments) -> None:
         """Take one more; who is named twice, also by an alias, gets one copy."""
         login = self._hop.login
+        if self._inspection is not None:
+            self._inspection.check_recipient(recipient.forward_path)
         route = await self._delivery.router.route(
             recipient.forward_path,
             sender=None if login is None else login.address,
@@ -238,8 +247,10 @@ class MailTransaction:
         return missing + facts.header
 
     async def _check_authors(self) -> None:
-        """On submission every From and Sender is one's own (PROTOCOLS section 7)."""
+        """On submission every From and Sender is one's own (PROTOCOLS section 7); else no absent partner's."""
         login, facts = self._hop.login, self._facts
+        if self._inspection is not None and facts is not None:
+            self._inspection.check_authors(facts.froms)
         if login is None or facts is None:
             return
         seen: set[str] = set()

@@ -23,6 +23,8 @@ from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
 from certmaild.filing import DeliverySettings
 from certmaild.gatekeeper import InProcessGatekeeper
+from certmaild.inbound.inspection import Inspector
+from certmaild.inbound.partner_gate import PartnerGate
 from certmaild.kdf_pool import (
     PLACES,
     PLACES_PER_NETWORK,
@@ -46,7 +48,7 @@ from certmaild.partners.stored import LivePartners
 from certmaild.protocols.imap.server import ImapFactory
 from certmaild.protocols.pop3.server import Pop3Factory
 from certmaild.protocols.smtp.interfaces import Listener
-from certmaild.protocols.smtp.server import SmtpFactory
+from certmaild.protocols.smtp.server import SmtpFactory, nobody
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
 from certmaild.routing import Router
@@ -183,6 +185,7 @@ class House:
         )
         self.gatekeeper.start()
         self.directory = Directory(self.engine, self.secrets)
+        self.gate = PartnerGate(self.partners.book, clock.seconds)
         self.delivery = Delivery(
             self.engine,
             self.secrets,
@@ -193,6 +196,7 @@ class House:
             others_first=self.turns.others_first,
             in_thread=self._in_thread,
             tally=self.tally,
+            inspector=Inspector(self.gate, self.secrets.trace_hash),
         )
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
         self._sweeping.clock = clock
@@ -228,17 +232,19 @@ class House:
             return self._in_tls(factory, Application.POP3)
 
         def smtp(listener: Listener) -> Any:
-            inside = listener is Listener.SUBMISSIONS
+            inside, inbound = listener is Listener.SUBMISSIONS, listener is Listener.INBOUND
+            asks_client = self.gate.asks_for_certificates if inbound else bool
             factory = SmtpFactory(
                 _terrain(listener, config),
                 reception=self.delivery,
                 clock=self.reactor,
                 doorkeeper=doorkeeper,
-                gatekeeper=None if listener is Listener.INBOUND else gatekeeper,
-                tls=None if inside else self.edge.creator(Application.SMTP),
+                gatekeeper=None if inbound else gatekeeper,
+                tls=None if inside else self.edge.creator(Application.SMTP, asks_client=asks_client),
                 hash_address=self.secrets.trace_hash,
                 hub=self.engine.hub,
                 turns=turns,
+                recognises=self.gate.recognises if inbound else nobody,
             )
             if inside:
                 return self._in_tls(factory, Application.SMTP)

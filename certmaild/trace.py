@@ -35,6 +35,8 @@ class HeaderFacts:
     has_message_id: bool
     authors: tuple[bytes, ...]
     """Values of From and Sender, folded as they came."""
+    froms: tuple[bytes, ...] = ()
+    """Those of From."""
 
 
 class HeaderCollector:
@@ -76,6 +78,7 @@ def read_header(header: bytes, *, authserv_id: bytes) -> HeaderFacts:
     """
     kept: list[bytes] = []
     authors: list[bytes] = []
+    froms: list[bytes] = []
     at = received = 0
     has_date = has_message_id = False
     for match in _FIELD.finditer(header):
@@ -84,6 +87,8 @@ def read_header(header: bytes, *, authserv_id: bytes) -> HeaderFacts:
             received += 1
         elif name in (b"from", b"sender"):
             authors.append(match[2])
+            if name == b"from":
+                froms.append(match[2])
         elif name == b"date":
             has_date = True
         elif name == b"message-id":
@@ -95,7 +100,7 @@ def read_header(header: bytes, *, authserv_id: bytes) -> HeaderFacts:
         header = b"".join(kept) + header[at:]
     if header and not _FIRST_FIELD.match(header):
         header = b"\r\n" + header
-    return HeaderFacts(header, received, has_date, has_message_id, tuple(authors))
+    return HeaderFacts(header, received, has_date, has_message_id, tuple(authors), tuple(froms))
 
 
 def parse_authors(value: bytes) -> list[str]:

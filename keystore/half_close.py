@@ -13,6 +13,8 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.components import registerAdapter
 from zope.interface import implementer
 
+from certmaild.keystore.primitives import serialization
+
 
 class _HalfCloseable(Protocol):
     """The part of `IHalfCloseableProtocol` that is used, as mypy reads it."""
@@ -49,6 +51,16 @@ class ServerConnection(SSL.Connection):
         except SSL.ZeroReturnError:
             self.tell_end()
         raise SSL.WantReadError
+
+    def peer_chain(self) -> tuple[bytes, ...]:
+        """The certificates that the peer has shown, DER, its own first; nobody has checked them."""
+        own = self.get_peer_certificate(as_cryptography=True)
+        if own is None:
+            return ()
+        others = self.get_peer_cert_chain(as_cryptography=True) or []
+        return tuple(
+            one.public_bytes(serialization.Encoding.DER) for one in (own, *(other for other in others if other != own))
+        )
 
     def shutdown(self) -> bool:
         """Send close_notify; whether nothing is to be waited for any more."""

@@ -209,19 +209,25 @@ class TlsEdge:
         self._contexts = {application: contexts.again() for application, contexts in self._contexts.items()}
 
     def creator(
-        self, application: Application, *, strict_names: Callable[[], bool] = bool
+        self,
+        application: Application,
+        *,
+        strict_names: Callable[[], bool] = bool,
+        asks_client: Callable[[], bool] = bool,
     ) -> IOpenSSLServerConnectionCreator:
         """What Twisted takes for ``startTLS`` and `TLSMemoryBIOFactory`; follows every `load`.
 
         While ``strict_names`` says so, a client that names no server, or one that is in no certificate, gets no
-        handshake.
+        handshake. While ``asks_client`` says so, a client is asked for a certificate: any is taken, and none too, for
+        what it proves is judged by whoever wanted to know (`ServerConnection.peer_chain`).
         """
-        return cast(IOpenSSLServerConnectionCreator, ServerCreator(self, application, strict_names))
+        return cast(IOpenSSLServerConnectionCreator, ServerCreator(self, application, strict_names, asks_client))
 
-    def connection(self, application: Application, strict_names: bool) -> ServerConnection:
+    def connection(self, application: Application, strict_names: bool, asks_client: bool = False) -> ServerConnection:
         """A server's connection over memory."""
         contexts = self._contexts[application]
-        connection = ServerConnection(contexts.strict if strict_names else contexts.default, None)
+        chosen = contexts.asking if asks_client else contexts.strict if strict_names else contexts.default
+        connection = ServerConnection(chosen, None)
         connection.set_accept_state()
         return connection
 
@@ -238,6 +244,11 @@ class _Contexts:
         self._by_name = {name: _context(one, application, minimum) for name, one in by_name.items()}
         self.default = _context(identity, application, minimum)
         self.default.set_tlsext_servername_callback(self._choose)
+        self.asking = _context(identity, application, minimum)
+        self.asking.set_tlsext_servername_callback(self._choose)
+        self.asking.set_verify(SSL.VERIFY_PEER, _take_any)
+        # A resumed session has no chain to judge: whoever may have to show one makes a full handshake.
+        self.asking.set_options(SSL.OP_NO_TICKET)
         self._nothing = _context(None, application, minimum)
         self.strict = _context(identity, application, minimum)
         self.strict.set_tlsext_servername_callback(self._insist)
@@ -262,6 +273,11 @@ class _Contexts:
         connection.set_context(self._find(connection) or self._nothing)
 
 
+def _take_any(connection: SSL.Connection, certificate: object, error: int, depth: int, preverified: int) -> bool:
+    """Who must show something is judged when he says in whose name he comes; others are not disturbed."""
+    return True
+
+
 def _name(name: str) -> str:
     return name.lower().rstrip(".")
 
@@ -270,13 +286,20 @@ def _name(name: str) -> str:
 class ServerCreator:
     """Twisted's way to a server connection: asks the edge each time, so that reloaded certificates count at once."""
 
-    def __init__(self, edge: TlsEdge, application: Application, strict_names: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        edge: TlsEdge,
+        application: Application,
+        strict_names: Callable[[], bool],
+        asks_client: Callable[[], bool],
+    ) -> None:
         self._edge = edge
         self._application = application
         self._strict_names = strict_names
+        self._asks_client = asks_client
 
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
         """Called by Twisted at the start of each handshake."""
-        connection = self._edge.connection(self._application, self._strict_names())
+        connection = self._edge.connection(self._application, self._strict_names(), self._asks_client())
         connection.tls = cast(TlsLayer, tlsProtocol)
         return connection

@@ -119,6 +119,11 @@ OPTIONS = (
     click.option("--direction", type=click.Choice(["both", "in", "out"]), help="Which way it counts (default: both)."),
     click.option("--client-certificate", type=_absolute, metavar="FILE", help="What we show him (PEM), with its key."),
     click.option("--client-key", type=_absolute, metavar="FILE", help="The key; both files stay where they are."),
+    click.option(
+        "--certificate-in/--no-certificate-in",
+        default=None,
+        help="Whether his clients must show a certificate by --ca or --pin (default), or only his servers.",
+    ),
     click.option("--network", "networks", multiple=True, help="Where his mail may come from, such as 192.0.2.0/24."),
     click.option("--from", "start", type=date_option, metavar="DATE", help="Enforced from this day on (UTC)."),
 )

@@ -111,4 +111,5 @@ def read_partner(file: PartnerFile, place: Callable[[str], Path]) -> PartnerReco
         client,
         tuple(ip_network(one) for one in file.networks),
         file.start,
+        file.certificate_in,
     )

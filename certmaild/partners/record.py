@@ -40,6 +40,8 @@ class PartnerRecord:
     """Where his mail may come from; empty: anywhere."""
     start: date | None = None
     """The key ``from``: enforced from the beginning of this day (UTC); before it his mail goes by the default."""
+    certificate_in: bool = True
+    """Whether ``ca`` and ``pins``, if there are any, are demanded of his clients too; else of his servers alone."""
 
     def covers(self, domain: str) -> bool:
         """Whether a lower-case A-label domain is this partner's."""

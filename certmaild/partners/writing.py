@@ -35,6 +35,7 @@ def written(record: PartnerRecord) -> dict[str, object]:
         "client_key": None if record.client is None else str(record.client.key),
         "networks": [str(network) for network in record.networks],
         "from": None if record.start is None else record.start.isoformat(),
+        "certificate_in": record.certificate_in,
     }
 
 
@@ -50,6 +51,8 @@ def summary(record: PartnerRecord) -> str:
         parts.append(f"TLS {record.minimum} or later")
     if record.client is not None:
         parts.append("we show a certificate of ours")
+    if record.counts_in and record.certificate_in and (record.pins or record.ca is not None):
+        parts.append("his clients show a certificate")
     if record.networks:
         parts.append("from " + ", ".join(str(network) for network in record.networks))
     if record.start is not None:

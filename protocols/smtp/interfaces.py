@@ -1,7 +1,7 @@
 """What SMTP reception needs from the floor above: who takes a message, and what he is told of its way."""
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -26,6 +26,8 @@ class TlsFacts:
     cipher: str
     group: str = ""
     """Key exchange group, such as ``X25519MLKEM768`` (KEYS section 19.3: counted)."""
+    peer_chain: tuple[bytes, ...] = field(default=(), repr=False)
+    """The client's certificates, DER, its own first; checked by nobody yet, but it has the first one's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Hop:
     tls: TlsFacts | None
     login: Login | None
     """The proven sender on submission; None on port 25."""
+    is_partner: bool = False
+    """A partner's server, known by certificate or network: it has the limits of a proven sender."""
 
 
 class Transaction(Protocol):

@@ -45,10 +45,16 @@ CHECK_S = 30
 """Seconds between looks at the time at most: patience is shorter once content is expected."""
 
 
+def nobody(peer: str, tls: TlsFacts | None) -> bool:
+    """No client is a partner's server."""
+    return False
+
+
 class SmtpFactory(Factory):
     """Connections of one listener. For `Listener.SUBMISSIONS` the endpoint wraps it in TLS.
 
     ``tls`` makes STARTTLS connections; None offers none. ``hash_address`` turns an address into what the log may show.
+    ``recognises`` says of an IP address and what TLS showed whether it is a partner's server.
     """
 
     noisy = False
@@ -65,6 +71,7 @@ class SmtpFactory(Factory):
         hash_address: Callable[[str], str] = lambda address: "-",
         hub: ChangeHub | None = None,
         turns: Turns | None = None,
+        recognises: Callable[[str, TlsFacts | None], bool] = nobody,
     ) -> None:
         self.terrain = terrain
         self.reception = reception
@@ -75,6 +82,7 @@ class SmtpFactory(Factory):
         self.journal = Journal(clock, hash_address)
         self.hub = hub
         self.turns = turns or Turns(clock)
+        self.recognises = recognises
         self.connections: Connections[SmtpConnection] = Connections()
 
     def buildProtocol(self, addr: object) -> "SmtpConnection":  # type: ignore[override]  # typed by a private protocol
@@ -98,6 +106,7 @@ class SmtpConnection(Protocol):
         self._peer = ""
         self._session: Session | None = None
         self._tls: TlsFacts | None = None
+        self._is_partner = False
         self._transaction: Transaction | None = None
         self._sender = ""
         self._recipients: list[str] = []
@@ -143,8 +152,12 @@ class SmtpConnection(Protocol):
         """Start anew inside TLS: nothing said before counts (PROTOCOLS lesson 2)."""
         handle = self.transport.getHandle()
         self._tls = TlsFacts(
-            handle.get_protocol_version_name(), handle.get_cipher_name() or "", handle.get_group_name() or ""
+            handle.get_protocol_version_name(),
+            handle.get_cipher_name() or "",
+            handle.get_group_name() or "",
+            handle.peer_chain(),
         )
+        self._is_partner = self.factory.recognises(self._peer, self._tls)
         self._last_input = self.factory.clock.seconds()
         if self._ending is not None:
             return
@@ -228,7 +241,10 @@ class SmtpConnection(Protocol):
 
     def _new_session(self) -> Session:
         in_tls, offer_starttls = self._tls is not None, self.factory.tls is not None
-        return Session(self._terrain.terms(self._peer, in_tls=in_tls, offer_starttls=offer_starttls))
+        terms = self._terrain.terms(
+            self._peer, in_tls=in_tls, offer_starttls=offer_starttls, is_partner=self._is_partner
+        )
+        return Session(terms)
 
     def _work(self) -> bool:
         """Go on, or return False when it is the turn of others."""
@@ -319,6 +335,7 @@ class SmtpConnection(Protocol):
             esmtp=session.esmtp,
             tls=self._tls,
             login=self._authentication.login,
+            is_partner=self._is_partner,
         )
         transaction = await self.factory.reception.begin(hop, event.arguments)
         if self._is_lost:

@@ -17,11 +17,13 @@ class Terms(NamedTuple):
     """Certificates are there; never inside TLS, whatever this says."""
     require_tls: bool = True
     """Refuse mail before TLS; on port 25 but for postmaster."""
+    is_partner: bool = False
+    """The client is a partner's server, known by certificate or network."""
 
     @property
     def size_limit(self) -> int:
         """Octets of the largest message (PROTOCOLS section 6)."""
-        return self.limits.message_size if self.is_submission else self.limits.message_size_port_25
+        return self.limits.message_size if self.is_submission or self.is_partner else self.limits.message_size_port_25
 
     @property
     def may_start_tls(self) -> bool:

@@ -30,7 +30,7 @@ class Terrain:
         """Whether TLS begins with the first octet (RFC 8314 section 3)."""
         return self.listener is Listener.SUBMISSIONS
 
-    def terms(self, peer: str, *, in_tls: bool, offer_starttls: bool) -> Terms:
+    def terms(self, peer: str, *, in_tls: bool, offer_starttls: bool, is_partner: bool = False) -> Terms:
         """The terms for a connection of ``peer``, an IP address, in its present condition."""
         return Terms(
             hostname=self.hostname,
@@ -39,6 +39,7 @@ class Terrain:
             in_tls=in_tls,
             offer_starttls=offer_starttls,
             require_tls=self.is_submission or (self.require_tls and not self._is_clear(peer)),
+            is_partner=is_partner,
         )
 
     def _is_clear(self, peer: str) -> bool:

@@ -139,7 +139,8 @@ class TlsTransport(StringTransport):
 
     def getHandle(self) -> Any:
         facts = {"protocol_version": "TLSv1.3", "cipher": "AES", "group": "X25519MLKEM768"}
-        return type("Handle", (), {f"get_{name}_name": lambda _, fact=fact: fact for name, fact in facts.items()})()
+        given = {f"get_{name}_name": lambda _, fact=fact: fact for name, fact in facts.items()}
+        return type("Handle", (), {"peer_chain": lambda _: (), **given})()
 
     def startTLS(self, factory: object) -> None:
         self.started = True
