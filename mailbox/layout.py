@@ -57,6 +57,8 @@ class Table(StrEnum):
     QREADY = "qready"
     QDUE = "qdue"
     QSAID = "qsaid"
+    STS = "sts"
+    TLSRPT = "tlsrpt"
 
 
 class VolatileTable(StrEnum):

@@ -6,7 +6,6 @@ answer belongs to its question.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from twisted.logger import Logger
 from certmaild.outbound.dns_cache import DnsCache, Key
 from certmaild.outbound.dns_exchange import UDP_PAYLOAD, Server, ServerSilent, exchange, parse_message
 from certmaild.outbound.dns_values import Answer, DnsStatus, host_text
+from certmaild.outbound.shared_work import SharedWork
 
 log = Logger()
 ROUNDS_S = (2.0, 3.0, 5.0)
@@ -65,7 +65,7 @@ class Resolver:
         self._servers = list(servers)
         self._rounds_s = rounds_s
         self._places = DeferredSemaphore(AT_ONCE)
-        self._waiting: dict[Key, list[Deferred[Answer[dns.rdata.Rdata]]]] = {}
+        self._under_way: SharedWork[Key, Answer[dns.rdata.Rdata]] = SharedWork()
         self.cache = DnsCache(reactor.seconds)
 
     def take_over(self, servers: Sequence[Server]) -> None:
@@ -84,18 +84,9 @@ class Resolver:
         known = self.cache.find(key)
         if known is not None:
             return known
-        mine: Deferred[Answer[dns.rdata.Rdata]] = Deferred()
-        if key in self._waiting:
-            self._waiting[key].append(mine)
-        else:
-            self._waiting[key] = [mine]
-            asking = self._places.run(lambda: Deferred.fromCoroutine(self._find(*key)))
-            asking.addBoth(partial(self._tell, key))
-        return await mine
-
-    def _tell(self, key: Key, outcome: Any) -> None:
-        for one in self._waiting.pop(key):
-            one.callback(outcome)
+        return await self._under_way.result(
+            key, lambda: self._places.run(lambda: Deferred.fromCoroutine(self._find(*key)))
+        )
 
     async def _find(self, name: str, kind: RdataType) -> Answer[dns.rdata.Rdata]:
         try:
