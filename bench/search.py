@@ -30,7 +30,8 @@ CRITERIA = (
 def measure(daemon: Daemon, imap: Imap, name: str, count: int, criterion: bytes) -> None:
     """Print wall time and the daemon's CPU for one search."""
     cpu, begun = daemon.cpu_s(), time.perf_counter()
-    (answer,) = [line for line in imap.ask(b"UID SEARCH " + criterion) if line.startswith(b"* SEARCH")]
+    lines = imap.ask(b"UID SEARCH " + criterion)
+    (answer,) = [line for line in lines if line.startswith(b"* SEARCH")]
     wall, cpu = time.perf_counter() - begun, daemon.cpu_s() - cpu
     hits = len(answer.split()) - 2
     print_figure(
@@ -41,6 +42,7 @@ def measure(daemon: Daemon, imap: Imap, name: str, count: int, criterion: bytes)
         wall_ms=wall * 1000,
         server_cpu_ms=cpu * 1000,
         us_each=cpu / count * 1e6,
+        in_progress=sum(b"[INPROGRESS" in line for line in lines),
     )
 
 

@@ -126,6 +126,14 @@ class Outbound:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """How SEARCH is prepared."""
+
+    ahead: bool = False
+    """Every folder gets its text column as messages come into it; else the first search by text makes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that is set; paths are absolute, sizes in octets, times in seconds."""
 
@@ -154,6 +162,7 @@ class Config:
     resolvers: tuple[str, ...] = ()
     """IP addresses of DNS servers, with ``#port`` if not 53; empty: the system's."""
     partners: tuple[PartnerRecord, ...] = ()
+    search: Search = Search()
     text: str = field(default="", repr=False, compare=False)
     """What stands in the file: a worker reads its configuration from these same words (`again`)."""
 
@@ -235,6 +244,7 @@ class _Reader:
             self._outbound(),
             self._resolvers(),
             self._partners(),
+            Search(file.search.ahead),
         )
         if config.postmaster is not None and "@" not in config.postmaster:
             self._say("postmaster", "expected an address of a member")

@@ -138,6 +138,10 @@ class _PasswordsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     login_cache: bool = True
 
 
+class _SearchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    ahead: bool = False
+
+
 _COUNTS = frozenset(
     "recipients connections_per_address connections sessions_per_credential sessions_per_mailbox "
     "bad_commands_before_login bad_commands commands_in_flight mime_parts mime_depth".split()
@@ -175,6 +179,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inbound: _InboundFile = _InboundFile()
     limits: _LimitsFile = _LimitsFile()  # type: ignore[valid-type]  # made of the fields of Limits
     passwords: _PasswordsFile = _PasswordsFile()
+    search: _SearchFile = _SearchFile()
     outbound: _OutboundFile = _OutboundFile()
     resolver: _ResolverFile = _ResolverFile()
     partner: tuple[PartnerFile, ...] = ()
@@ -257,6 +262,7 @@ def _known_keys(table: str) -> list[str]:
         "inbound": _InboundFile,
         "limits": _LimitsFile,
         "passwords": _PasswordsFile,
+        "search": _SearchFile,
         "outbound": _OutboundFile,
         "resolver": _ResolverFile,
         "partner": PartnerFile,

@@ -162,6 +162,7 @@ class House:
             leases=self.volatile,
             call_later=clock.callLater,
             padding=config.padding,
+            ahead=config.search.ahead,
         )
         alone, share = self.post.is_alone, self._share
         self.gatekeeper = InProcessGatekeeper(
@@ -284,6 +285,7 @@ class House:
         self.delivery.settings = _delivery_settings(new)
         self.delivery.router = self._router(new)
         self.mailboxes.padding = new.padding
+        self.mailboxes.ahead = new.search.ahead
         for factory in self.factories:
             if isinstance(factory, SmtpFactory):
                 factory.terrain = _terrain(factory.terrain.listener, new)

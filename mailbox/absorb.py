@@ -64,6 +64,8 @@ class Batch:
     sent_ids: dict[Mid, bytes | None] = field(default_factory=dict)
     """Message-IDs (`sent_copies.message_id`) of the server's own copies of what was sent."""
     retracted: list[Mid] = field(default_factory=list)
+    boxes: set[BoxId] = field(default_factory=set)
+    """Folders that it was filed in."""
 
 
 def open_batch(txn: ReadTxn, reach: Reach, limit: int) -> Batch | None:
@@ -147,6 +149,7 @@ def write_batch(txn: WriteTxn, reach: Reach, batch: Batch, now: int) -> bool:
         editor.add(entries_of(messages, now))
         editor.save()
         txn.announce(Change(ChangeKind.FOLDER, shelf.user_id, box_id))
+        batch.boxes.add(box_id)
     for key in batch.rows:
         txn.delete(Table.IN, key)
     write_user_head(txn, shelf, UserHead(head.table_version, batch.after.absorbed_seq, batch.after.absorbed_dtag))
@@ -188,8 +191,11 @@ class Absorber:
         reach: Reach,
         leases: Leases | None = None,
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
+        *,
+        grew: Callable[[BoxId], None] | None = None,
     ) -> None:
         self._reach = reach
+        self._grew = grew
         self._leases = leases
         self._call_later = call_later
         self._lock = DeferredLock()
@@ -235,6 +241,9 @@ class Absorber:
             return None
         now = reach.now()
         done = await reach.write(lambda txn: write_batch(txn, reach, batch, now))
+        if done and self._grew is not None:
+            for box_id in batch.boxes:
+                self._grew(box_id)
         return len(batch.rows) if done else 0
 
     def kick(self) -> None:

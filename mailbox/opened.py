@@ -332,15 +332,20 @@ class OpenMailbox:
         table = await self.folders()
         sent = table.by_special_use(SpecialUse.SENT)
         is_sent = sent is not None and sent.box_id == box_id
-        return await changing.append(self._reach, table.keywords, box_id, messages, is_sent=is_sent)
+        appended = await changing.append(self._reach, table.keywords, box_id, messages, is_sent=is_sent)
+        self._keeper.grew(box_id)
+        return appended
 
     async def copy(self, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
         """Copy by reference, all or none. Raises `FolderMissing`, `OverQuota`."""
-        return await changing.copy(self._reach, box_id, uids, to_box)
+        copied = await changing.copy(self._reach, box_id, uids, to_box)
+        self._keeper.grew(to_box)
+        return copied
 
     async def move(self, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
         """Move by reference in slices; each message is in exactly one of the two folders (RFC 6851)."""
         moved = await changing.move(self._reach, box_id, uids, to_box)
+        self._keeper.grew(to_box)
         self._keeper.clean()
         return moved
 
@@ -379,11 +384,12 @@ class OpenMailbox:
         program: SearchKey,
         *,
         uids: UidSet | None = None,
-        between: Callable[[], Awaitable[None]] | None = None,
+        between: Callable[[int], Awaitable[None]] | None = None,
     ) -> SearchResult:
         """UIDs of the messages that fulfil ``program``, ascending, of these UIDs or of all.
 
-        ``between`` is awaited before each slice of some 30 ms; what it raises ends the search.
+        ``between`` is awaited before each slice of some 30 ms, with the UID that it begins at; what it raises ends the
+        search.
         """
         wanted = ALL_UIDS if uids is None else uids
         return await search(self._reach, self._keeper, box_id, program, wanted, between)

@@ -49,6 +49,7 @@ class MailboxPool:
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
         cache_octets: int = 64 << 20,
         padding: bool = True,
+        ahead: bool = False,
     ) -> None:
         self._engine = engine
         self._secrets = secrets
@@ -59,6 +60,8 @@ class MailboxPool:
         self._cache = PageCache(cache_octets)
         self.padding = padding
         """Whether APPEND pads what it writes; a change holds for mailboxes opened from now on."""
+        self.ahead = ahead
+        """Whether folders get their text column as messages come, and not by the first search; likewise."""
         self._frames = FrameStreams()
         self._places: dict[UserId, _Place] = {}
 
@@ -83,8 +86,8 @@ class MailboxPool:
     def _place(self, user_id: UserId, address: str, keys: KeyRing) -> _Place:
         keys.__enter__()
         reach = Reach(self._engine, self._secrets, Shelf(user_id, keys, self._cache), self._seconds, self.padding)
-        absorber = Absorber(reach, self._leases, self._call_later)
-        keeper = TextKeeper(reach, self._leases)
+        keeper = TextKeeper(reach, self._leases, self._call_later, ahead=self.ahead)
+        absorber = Absorber(reach, self._leases, self._call_later, grew=keeper.grew)
         mailbox = OpenMailbox(
             reach, address, self._hub, absorber, keeper, self._frames, lambda: self._released(user_id)
         )

@@ -282,7 +282,7 @@ async def search(
     box_id: BoxId,
     program: SearchKey,
     uids: UidSet,
-    between: Callable[[], Awaitable[None]] | None = None,
+    between: Callable[[int], Awaitable[None]] | None = None,
 ) -> SearchResult:
     """See `OpenMailbox.find`."""
 
@@ -297,7 +297,7 @@ async def search(
     builds, mended = True, False
     while runs:
         if between is not None:
-            await between()
+            await between(runs[0].start)
         todo, may_build = runs, builds
         try:
             part = await reach.scan(lambda txn: _search_slice(txn, reach.shelf, box_id, todo, test, may_build))  # noqa: B023

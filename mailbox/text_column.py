@@ -171,6 +171,11 @@ class TextFrame:
         return payload
 
 
+def has_column(txn: ReadTxn, user_id: bytes, box_id: bytes) -> bool:
+    """Whether somebody has searched the folder by text."""
+    return any(True for _ in txn.scan(Table.TEXT, *kind_range(user_id, box_id, Kind.DIRECTORY)))
+
+
 class Column:
     """A folder's column as one read transaction sees it."""
 

@@ -1,4 +1,4 @@
-"""Keeping the text column: it is built for a search, a slice at a time, and made anew when messages leave a folder.
+"""Keeping the text column: built for a search, added to as messages come, made anew when they leave; a slice at a time.
 
 Slices are read in reader threads, and written only if the column is still as it was read; so two processes may do it at
 once, and a crash leaves a column that is shorter or marked as stale.
@@ -14,12 +14,14 @@ from certmaild.mailbox.absorb import LEASE_S, Leases
 from certmaild.mailbox.errors import ColumnDamaged, MailboxError, StoreUnavailable
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.reach import Reach
-from certmaild.mailbox.text_column import Column
+from certmaild.mailbox.text_column import Column, has_column
 from certmaild.mailbox.text_frames import build, cut_off, without_gone
 from certmaild.mailbox.text_marks import first_marks
 
 log = Logger()
 
+GROWTH_S = 1.0
+"""What comes into a folder waits so long for more that is added to the column with it."""
 FAR_UIDS = 4096
 """A search does not wait for more of the column than this in front of what it needs."""
 
@@ -27,13 +29,23 @@ FAR_UIDS = 4096
 class TextKeeper:
     """Keeps the columns of one open mailbox, one slice at a time, whoever asks."""
 
-    def __init__(self, reach: Reach, leases: Leases | None = None) -> None:
+    def __init__(
+        self,
+        reach: Reach,
+        leases: Leases | None = None,
+        call_later: Callable[[float, Callable[[], None]], object] | None = None,
+        *,
+        ahead: bool = False,
+    ) -> None:
         self._reach = reach
         self._leases = leases
+        self._call_later = call_later
+        self._ahead = ahead
         self._lease = b"text" + reach.user_id
         self._lock = DeferredLock()
         self._cleaning: Deferred[None] | None = None
         self._again = False
+        self._growing: set[BoxId] = set()
         self._following: set[BoxId] = set()
         self.alarmed: set[bytes] = set()
         """Folders some of whose texts were found changed on disk."""
@@ -72,15 +84,31 @@ class TextKeeper:
             return False
         return built is not None
 
-    def follow(self, box_id: BoxId) -> None:
-        """Build the whole column of a folder in the background."""
+    def grew(self, box_id: BoxId) -> None:
+        """Messages came into a folder: its column will name them soon, if it has one or is to be built ``ahead``.
+
+        Without ``call_later`` the next search adds them.
+        """
+        if self._call_later is not None and box_id not in self._growing and not self._stopped:
+            self._growing.add(box_id)
+            self._call_later(GROWTH_S, lambda: self._grow(box_id))
+
+    def _grow(self, box_id: BoxId) -> None:
+        self._growing.discard(box_id)
+        self.follow(box_id, begins=self._ahead)
+
+    def follow(self, box_id: BoxId, *, begins: bool = True) -> None:
+        """Build the whole column of a folder in the background; not ``begins``: only if it has one."""
         if box_id not in self._following and not self._stopped:
             self._following.add(box_id)
-            following = Deferred.fromCoroutine(self._follow(box_id))
+            following = Deferred.fromCoroutine(self._follow(box_id, begins))
             following.addErrback(lambda failure: log.failure("building a text column failed", failure))
 
-    async def _follow(self, box_id: BoxId) -> None:
+    async def _follow(self, box_id: BoxId, begins: bool) -> None:
+        reach = self._reach
         try:
+            if not begins and not await reach.read(lambda txn: has_column(txn, reach.user_id, box_id)):
+                return
             while not self._stopped and await self._mended(lambda: self._follow_slice(box_id)):
                 pass
         except (MailboxError, KeysClosed) as error:

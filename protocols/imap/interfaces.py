@@ -1,5 +1,6 @@
 """What a command needs from its connection."""
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
@@ -37,6 +38,10 @@ class Wire(Protocol):
 
     async def wait(self, timeout_s: float) -> Woken:
         """Wait for input, a change of the mailbox or the time. Raises `ConnectionGone`, and `Bye` on shut-down."""
+        ...
+
+    def later(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
+        """Do something after so long, and send what it wrote; what is given back calls it off. Not once closed."""
         ...
 
     async def log_in(self, username: bytes, password: bytes) -> Login:

@@ -1,5 +1,6 @@
 """IMAP over a Twisted transport: one `ImapServer` per connection, commands as coroutines, one at a time."""
 
+from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -406,6 +407,17 @@ class ImapServer(Protocol):
             self._idling = False
             if timer.active():
                 timer.cancel()
+
+    def later(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
+        """Do something after so long."""
+
+        def do() -> None:
+            if not self._line.closed:
+                work()
+                self._line.send_out()
+
+        timer = self._clock.callLater(seconds, do)
+        return lambda: timer.cancel() if timer.active() else None
 
     async def log_in(self, username: bytes, password: bytes) -> Login:
         """Prove a user and open his mailbox."""

@@ -83,6 +83,7 @@ def test_the_example(path: Path) -> None:
     assert not own.tls.private
     assert own.limits == Limits(message_size=3 * GIB)
     assert own.passwords == config.Passwords()
+    assert own.search == config.Search(ahead=False)
 
 
 def test_everything_that_can_be_set(path: Path) -> None:
@@ -121,6 +122,8 @@ def test_everything_that_can_be_set(path: Path) -> None:
         [passwords]
         rounds = 64
         login_cache = false
+        [search]
+        ahead = true
         """,
     )
     here = path.parent
@@ -138,6 +141,7 @@ def test_everything_that_can_be_set(path: Path) -> None:
     assert not own.inbound.tls_required
     assert own.inbound.clear_networks == tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/32", "127.0.0.1/32")))
     assert own.passwords == config.Passwords("bcrypt", 64, False)
+    assert own.search == config.Search(ahead=True)
 
 
 def test_data_on_the_command_line_wins(path: Path, tmp_path: Path) -> None:

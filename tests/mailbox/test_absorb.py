@@ -17,6 +17,7 @@ from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import Mid
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.pool import MailboxPool
+from certmaild.mailbox.text_keeper import GROWTH_S
 from certmaild.mailbox.values import SERVER_COPY, SpecialUse, SystemFlag
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +199,7 @@ def test_the_lease_of_a_killed_process_is_taken_over_when_it_runs_out(house: Hou
         assert len(house.rows([Table.IN])) == 3
     clock.advance(RETRY_S)
     assert not house.rows([Table.IN])
+    clock.advance(GROWTH_S)
     assert not clock.getDelayedCalls()
     opened.close()
     leases.close()

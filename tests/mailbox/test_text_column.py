@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mailbox_support import House, mail, make_house
 from support import run
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from certmaild.mailbox import searching, text_frames
@@ -19,6 +20,7 @@ from certmaild.mailbox.engine_memory import MemoryEngine
 from certmaild.mailbox.errors import ColumnDamaged, Damaged
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_text import MESSAGE_TEXT_OCTETS, Kind, mark_range
+from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.search import (
     And,
     BodyHas,
@@ -33,6 +35,7 @@ from certmaild.mailbox.search import (
 from certmaild.mailbox.search_text import MessageText, read_facts_frame
 from certmaild.mailbox.text import normalise
 from certmaild.mailbox.text_column import Column
+from certmaild.mailbox.text_keeper import GROWTH_S
 from certmaild.mailbox.values import FlagOp, Flags, SystemFlag
 
 EVERY = 0xFFFFFFFF
@@ -444,7 +447,7 @@ def test_a_search_ends_when_nobody_wants_it(house: House) -> None:
     class Gone(Exception):
         pass
 
-    async def between() -> None:
+    async def between(uid: int) -> None:
         raise Gone
 
     with pytest.raises(Gone):
@@ -552,3 +555,74 @@ def test_a_long_column_is_cut_off_in_slices(house: House, monkeypatch: pytest.Mo
 
 def frames_of(rows: dict[bytes, bytes]) -> list[bytes]:
     return [key for key in rows if key[32] == Kind.DIRECTORY]
+
+
+class Later:
+    """A house whose pool has a clock, as the daemon's has."""
+
+    def __init__(self, directory: Path, *, ahead: bool = False) -> None:
+        self.clock = Clock()
+        self.house = make_house(directory)
+        self.house.mailbox.close()
+        engine, secrets = self.house.engine, self.house.secrets
+        self.house.pool = MailboxPool(
+            engine, secrets, engine.hub, self.clock.seconds, call_later=self.clock.callLater, ahead=ahead
+        )
+        self.house.mailbox = self.house.pool.open(self.house.user_id, "joe@example.com", self.house.keys)
+
+    def wait(self) -> None:
+        self.clock.advance(GROWTH_S)
+
+
+def test_what_comes_into_a_searched_folder_comes_into_its_column(tmp_path: Path) -> None:
+    later = Later(tmp_path)
+    house = later.house
+    house.append(mail("one"))
+    build(house)
+    later.wait()
+    house.append(mail("two"), mail("three"))
+    house.deliver(mail("four"))
+    run(house.mailbox.absorb())
+    assert named(house) == [1]
+    later.wait()
+    assert named(house) == [1, 2, 3, 4]
+    house.append(mail("five"), mail("six"), box="Archive")
+    run(house.mailbox.copy(house.box("Archive"), [range(1, 2)], house.box()))
+    run(house.mailbox.move(house.box("Archive"), [range(2, 3)], house.box()))
+    later.wait()
+    assert named(house) == [1, 2, 3, 4, 5, 6]
+    # Nobody has searched the other one.
+    assert frames(house, "Archive") == []
+    assert not later.clock.getDelayedCalls()
+
+
+def test_ahead_every_folder_has_a_column(tmp_path: Path) -> None:
+    later = Later(tmp_path, ahead=True)
+    house = later.house
+    house.append(mail("one"), box="Archive")
+    house.deliver(mail("two"))
+    run(house.mailbox.absorb())
+    later.wait()
+    assert frames(house, "Archive") == [[1]] and frames(house) == [[1]]
+
+
+def test_nothing_is_built_for_who_has_gone(tmp_path: Path) -> None:
+    later = Later(tmp_path, ahead=True)
+    later.house.append(mail("one"))
+    later.house.mailbox.close()
+    later.wait()
+    assert text_rows(later.house) == {}
+
+
+def test_damage_met_in_the_background_is_made_good(tmp_path: Path) -> None:
+    later = Later(tmp_path)
+    house = later.house
+    house.append(mail("one"), mail("two"))
+    build(house)
+    later.wait()
+    key = next(key for key in text_rows(house) if key[32] == Kind.HEADERS)
+    house.put(Table.TEXT, key, b"nonsense")
+    house.append(mail("three"))
+    with capturedLogs() as logs:
+        later.wait()
+    assert alarms(logs) == 1 and named(house) == [1, 2, 3]

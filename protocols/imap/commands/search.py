@@ -1,5 +1,6 @@
 """SEARCH and UID SEARCH (RFC 9051 section 6.4.4, RFC 4731, RFC 5182, RFC 7162 section 3.1.5)."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from certmaild.mailbox.search import All, SearchKey
@@ -18,6 +19,7 @@ from certmaild.protocols.imap.grammar.search_program import (
 )
 from certmaild.protocols.imap.grammar.sequence_sets import format_sequence_set
 from certmaild.protocols.imap.grammar.tokens import Cursor, quote
+from certmaild.protocols.imap.progress import InProgress
 from certmaild.protocols.imap.sets import choose, numbers_of
 from certmaild.protocols.imap.view import SelectedView
 
@@ -54,7 +56,7 @@ async def run(context: Context, command: Command) -> None:
     if program.uses_modseq:
         context.enable_condstore()
     try:
-        found, highest = await _find(context, view, program.key)
+        found, highest = await _find(context, command, view, program.key)
     except Exception:
         if saves:
             view.saved_search = ()
@@ -89,12 +91,18 @@ def _parse(context: Context, command: Command, view: SelectedView) -> SearchProg
         raise Bad(b"CHARSET may not be used after ENABLE UTF8=ACCEPT.", b"CLIENTBUG") from None
 
 
-async def _find(context: Context, view: SelectedView, key: SearchKey) -> tuple[Sequence[int], int]:
-    """UIDs that this view has, ascending, and the highest mod-sequence among them."""
+async def _find(context: Context, command: Command, view: SelectedView, key: SearchKey) -> tuple[Sequence[int], int]:
+    """UIDs that this view has, ascending, and the highest mod-sequence among them; INPROGRESS if it takes long."""
     if not len(view):
         return [], 0
     wanted = (range(view.uids[0], view.largest_uid + 1),)
-    result = await context.mailbox.find(view.box_id, key, uids=wanted, between=context.flush)
+    with InProgress(context, command, len(view)) as progress:
+
+        async def between(uid: int) -> None:
+            progress.done = bisect_left(view.uids, uid)
+            await context.flush()
+
+        result = await context.mailbox.find(view.box_id, key, uids=wanted, between=between)
     return result.uids, result.highest_modseq
 
 
