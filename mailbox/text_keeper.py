@@ -11,8 +11,9 @@ from twisted.logger import Logger
 
 from certmaild.keystore.errors import KeysClosed
 from certmaild.mailbox.absorb import LEASE_S, Leases
-from certmaild.mailbox.errors import ColumnDamaged, MailboxError, StoreUnavailable
+from certmaild.mailbox.errors import ColumnDamaged, FolderMissing, MailboxError, StoreUnavailable
 from certmaild.mailbox.identifiers import BoxId
+from certmaild.mailbox.pages import read_head
 from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.text_column import Column, has_column
 from certmaild.mailbox.text_frames import build, cut_off, without_gone
@@ -22,6 +23,7 @@ log = Logger()
 
 GROWTH_S = 1.0
 """What comes into a folder waits so long for more that is added to the column with it."""
+EVERY_UID = 0xFFFFFFFF
 FAR_UIDS = 4096
 """A search does not wait for more of the column than this in front of what it needs."""
 
@@ -46,7 +48,7 @@ class TextKeeper:
         self._cleaning: Deferred[None] | None = None
         self._again = False
         self._growing: set[BoxId] = set()
-        self._following: set[BoxId] = set()
+        self._following: dict[BoxId, int] = {}
         self.alarmed: set[bytes] = set()
         """Folders some of whose texts were found changed on disk."""
         self._stopped = False
@@ -95,32 +97,47 @@ class TextKeeper:
 
     def _grow(self, box_id: BoxId) -> None:
         self._growing.discard(box_id)
-        self.follow(box_id, begins=self._ahead)
+        if not self._stopped:
+            growing = Deferred.fromCoroutine(self._follow_growth(box_id))
+            growing.addErrback(lambda failure: log.failure("a text column does not grow", failure))
 
-    def follow(self, box_id: BoxId, *, begins: bool = True) -> None:
-        """Build the whole column of a folder in the background; not ``begins``: only if it has one."""
-        if box_id not in self._following and not self._stopped:
-            self._following.add(box_id)
-            following = Deferred.fromCoroutine(self._follow(box_id, begins))
-            following.addErrback(lambda failure: log.failure("building a text column failed", failure))
-
-    async def _follow(self, box_id: BoxId, begins: bool) -> None:
+    async def _follow_growth(self, box_id: BoxId) -> None:
         reach = self._reach
         try:
-            if not begins and not await reach.read(lambda txn: has_column(txn, reach.user_id, box_id)):
-                return
-            while not self._stopped and await self._mended(lambda: self._follow_slice(box_id)):
-                pass
+            if self._ahead or await reach.read(lambda txn: has_column(txn, reach.user_id, box_id)):
+                head = await reach.read(lambda txn: read_head(txn, reach.shelf, box_id))
+                # No further: while much comes, each slice is as large as a second makes it.
+                self.follow(box_id, head.uid_next - 1)
+        except FolderMissing:
+            pass
+
+    def follow(self, box_id: BoxId, through: int = EVERY_UID) -> None:
+        """Build the column of a folder in the background, up to the UID ``through``."""
+        if self._stopped:
+            return
+        is_followed = box_id in self._following
+        self._following[box_id] = max(through, self._following.get(box_id, 0))
+        if not is_followed:
+            following = Deferred.fromCoroutine(self._follow(box_id))
+            following.addErrback(lambda failure: log.failure("building a text column failed", failure))
+
+    async def _follow(self, box_id: BoxId) -> None:
+        through = 0
+        try:
+            while not self._stopped and through < self._following[box_id]:
+                through = self._following[box_id]
+                while not self._stopped and await self._mended(lambda: self._follow_slice(box_id, through)):  # noqa: B023
+                    pass
         except (MailboxError, KeysClosed) as error:
             log.error("building the text column stopped: {error}", error=repr(error))
         finally:
-            self._following.discard(box_id)
+            del self._following[box_id]
 
-    async def _follow_slice(self, box_id: BoxId) -> bool:
+    async def _follow_slice(self, box_id: BoxId, through: int) -> bool:
         """Add one slice; whether there may be more."""
         await self._lock.acquire()
         try:
-            return await self._build(box_id, 0xFFFFFFFF)
+            return await self._build(box_id, through)
         finally:
             self._give_back()
             self._lock.release()

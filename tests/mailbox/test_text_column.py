@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mailbox_support import House, mail, make_house
 from support import run
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
@@ -626,3 +627,37 @@ def test_damage_met_in_the_background_is_made_good(tmp_path: Path) -> None:
     with capturedLogs() as logs:
         later.wait()
     assert alarms(logs) == 1 and named(house) == [1, 2, 3]
+
+
+def test_what_comes_while_the_column_grows_is_added_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In slices of what a second brings, not of each message for itself."""
+    later = Later(tmp_path)
+    house = later.house
+    house.append(mail("one"))
+    build(house)
+    later.wait()
+    waiting: list[tuple[Deferred[Any], Any]] = []
+
+    def scan(work: Any) -> "Deferred[Any]":
+        waiting.append((Deferred(), work))
+        return waiting[-1][0]
+
+    monkeypatch.setattr(house.engine, "scan", scan)
+
+    def go_on() -> None:
+        deferred, work = waiting.pop()
+        house.engine.read(work).chainDeferred(deferred)
+
+    house.append(mail("two"))
+    later.wait()
+    house.append(mail("three"))
+    go_on()
+    go_on()
+    assert named(house) == [1, 2] and not waiting
+    house.append(mail("four"))
+    later.wait()
+    house.append(mail("five"))
+    later.wait()
+    while waiting:
+        go_on()
+    assert named(house) == [1, 2, 3, 4, 5]
