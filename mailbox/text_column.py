@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from certmaild.keystore.errors import SealBroken
 from certmaild.keystore.primitives import open_frame
 from certmaild.mailbox.errors import ColumnDamaged, Damaged
+from certmaild.mailbox.finding import finder
 from certmaild.mailbox.interfaces import ReadTxn
 from certmaild.mailbox.layout import Codec, Table, unpack_frame
 from certmaild.mailbox.layout_messages import Record
@@ -71,14 +72,15 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _rows_with(text: bytes | bytearray, ends: Sequence[int], needle: bytes) -> set[int]:
+def _rows_with(text: bytearray, ends: Sequence[int], needle: bytes) -> set[int]:
     """Which messages' texts hold the needle: one scan of them all, that goes on behind a message once it is found."""
     rows: set[int] = set()
-    at = text.find(needle)
+    find = finder(text)
+    at = find(needle, 0)
     while at >= 0:
         row = bisect_right(ends, at)
         rows.add(row)
-        at = text.find(needle, ends[row])
+        at = find(needle, ends[row])
     return rows
 
 
@@ -119,7 +121,7 @@ class TextFrame:
             raise self._damaged("directory") from broken
         self.held = self._held()
         """UIDs whose text is here; the others are only named."""
-        self.texts: dict[Kind, bytes | bytearray] = {}
+        self.texts: dict[Kind, bytearray] = {}
 
     def _damaged(self, what: str) -> ColumnDamaged:
         return ColumnDamaged(f"text column: {what}", self._box_id, self.first_uid, self.value)
@@ -127,6 +129,9 @@ class TextFrame:
     def _held(self) -> frozenset[int]:
         directory = self.directory
         uids = directory.uids
+        if len({0, *directory.header_ends}) > len(uids):
+            # Each has a header.
+            return frozenset(uids)
         named = []
         before = (0, 0)
         for uid, ends in zip(uids, zip(directory.header_ends, directory.packed_ends, strict=True), strict=True):
@@ -140,13 +145,18 @@ class TextFrame:
         uids = self.directory.uids
         return {uids[row] for row in rows}
 
-    def text(self, kind: Kind) -> bytes | bytearray:
+    @property
+    def octets(self) -> int:
+        """Of the texts that are open."""
+        return sum(map(len, self.texts.values()))
+
+    def text(self, kind: Kind) -> bytearray:
         """The texts of all its messages, end to end."""
         text = self.texts.get(kind)
         if text is None:
             stored = self.stored(kind)
             try:
-                text = bytes(stored) if kind is Kind.HEADERS else unpack_all(stored, self.directory.body_ends[-1])
+                text = bytearray(stored) if kind is Kind.HEADERS else unpack_all(stored, self.directory.body_ends[-1])
             except Damaged as damaged:
                 raise self._damaged("texts do not unpack") from damaged
             self.texts[kind] = text
@@ -186,6 +196,8 @@ class Column:
         self._frames: dict[int, TextFrame] = {}
         self._found: dict[tuple[int, TextLeaf], set[int]] = {}
         self._next_uid: int | None = None
+        self._kept: list[TextFrame] = []
+        self._kept_octets = 0
         self.octets = 0
         """Text scanned so far."""
 
@@ -250,16 +262,19 @@ class Column:
     def _in_frame(self, leaf: TextLeaf, frame: TextFrame) -> set[int]:
         found = self._found.get((frame.first_uid, leaf))
         if found is None:
-            opened = len(frame.texts)
+            before = frame.octets
             found = self._found[frame.first_uid, leaf] = leaf.in_frame(frame)
-            if len(frame.texts) > opened:
-                self._keep(frame)
+            self._keep(frame, frame.octets - before)
         return found
 
-    def _keep(self, newest: TextFrame) -> None:
+    def _keep(self, frame: TextFrame, opened: int) -> None:
         """Count what was opened, and let go of the other frames' texts when they are many."""
-        self.octets += sum(map(len, newest.texts.values()))
-        others = [frame for frame in self._frames.values() if frame is not newest]
-        if sum(sum(map(len, frame.texts.values())) for frame in others) > _KEPT_OCTETS:
-            for frame in others:
-                frame.texts.clear()
+        self.octets += opened
+        self._kept_octets += opened
+        if opened:
+            self._kept.append(frame)
+        if self._kept_octets > _KEPT_OCTETS:
+            for other in self._kept:
+                if other is not frame:
+                    other.texts.clear()
+            self._kept, self._kept_octets = [frame], frame.octets
