@@ -17,6 +17,7 @@ from certmaild.commands.dkim import dkim
 from certmaild.commands.dns import dns
 from certmaild.commands.init import init
 from certmaild.commands.partner import partner
+from certmaild.commands.queue import queue
 from certmaild.commands.status import status
 from certmaild.commands.trace import trace
 from certmaild.commands.user import user
@@ -55,7 +56,7 @@ def cli(context: click.Context, config_file: Path | None, data: Path | None) -> 
     context.obj = Place(config_file, data)
 
 
-for command in (init, config, user, device, alias, partner, cert, dkim, dns, calibrate, status, check, trace):
+for command in (init, config, user, device, alias, partner, cert, dkim, dns, calibrate, status, check, trace, queue):
     cli.add_command(command)
 
 

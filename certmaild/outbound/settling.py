@@ -10,7 +10,6 @@ from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.mailbox.layout_queue import Message, Task, TaskState
 from certmaild.outbound.interfaces import News, Occasion, QueuedMessage, Reporter, Work
 from certmaild.outbound.spool import Spool, decode_place, described, encode_fate, recipient_of
-from certmaild.outbound.timing import Told, deadlines
 from certmaild.outbound.values import Delivered, Fate, Notify, Problem
 
 log = Logger()
@@ -76,11 +75,26 @@ class Settler:
         return Result(replace(task, state=TaskState.WAITING, next_s=again), fate)
 
     async def settle(
-        self, queue_id: QueueId, message: Message, results: Mapping[int, Result], also: Work | None = None
+        self,
+        queue_id: QueueId,
+        message: Message,
+        results: Mapping[int, Result],
+        also: Work | None = None,
+        *,
+        must_report: bool = False,
     ) -> None:
-        """Write what became of copies, by number; a copy that somebody dropped meanwhile stays so unless it went."""
+        """Write what became of copies, by number; a copy that somebody dropped meanwhile stays so unless it went.
+
+        With ``must_report`` a report that cannot be made is the caller's to bear; else failures wait for it.
+        """
         now = int(self._seconds())
-        report, results = await self._reported(queue_id, message, results, now)
+        try:
+            report = await self._report(queue_id, message, results)
+        except Exception:
+            if must_report:
+                raise
+            log.failure("no report can be made for message {queue_id}; it is tried again", queue_id=queue_id.hex())
+            report, results = None, self._unheard(results, now)
 
         def work(txn: WriteTxn) -> None:
             for number, result in results.items():
@@ -98,7 +112,8 @@ class Settler:
         if stands is None or not (stands.state.is_open or new.state is TaskState.DELIVERED):
             return
         if stands.state is TaskState.HELD and new.state.is_open:
-            new = replace(new, state=TaskState.HELD)
+            # Held or dropped while it was sent: that stands.
+            new = replace(stands, attempts=new.attempts, first_s=new.first_s, last_s=new.last_s)
         queue.change_task(txn, queue_id, number, new, now)
 
     def rest(self, txn: WriteTxn, queue_id: QueueId, now: int) -> None:
@@ -107,21 +122,18 @@ class Settler:
         if state is not None and not state.open:
             self._spool.queue.retime(txn, queue_id, now + self._spool.times.kept)
 
-    async def _reported(
-        self, queue_id: QueueId, message: Message, results: Mapping[int, Result], now: int
-    ) -> tuple[Work | None, Mapping[int, Result]]:
-        """What files the report. If none can be made, failures wait: nothing fails unheard."""
+    async def _report(self, queue_id: QueueId, message: Message, results: Mapping[int, Result]) -> Work | None:
         news = [
             self.news(result.task, result.fate, result.occasion)
             for result in results.values()
             if result.occasion is not None
         ]
-        try:
-            return await self.report(described(self._engine, queue_id, message), news), results
-        except Exception:
-            log.failure("no report can be made for message {queue_id}; it is tried again", queue_id=queue_id.hex())
+        return await self.report(described(self._engine, queue_id, message), news)
+
+    def _unheard(self, results: Mapping[int, Result], now: int) -> dict[int, Result]:
+        """Nothing fails unheard: what would have is tried again."""
         again = now + self._spool.times.retry
-        return None, {
+        return {
             number: replace(result, task=replace(result.task, state=TaskState.WAITING, next_s=again))
             if result.task.state is TaskState.FAILED
             else result
@@ -141,10 +153,6 @@ class Settler:
             log.info("message {queue_id} has no sender to be told", queue_id=message.queue_id)
             return None
         return await self._reporter.prepare(message, news)
-
-    def expires_s(self, queued: QueuedMessage) -> int:
-        """Until when a message is tried."""
-        return deadlines(self._spool.times, queued.envelope, queued.accepted_s, Told()).expires_s
 
     def _log(self, queue_id: QueueId, results: Sequence[Result]) -> None:
         """A line for each kind of fate, without an outside address."""

@@ -1,6 +1,6 @@
 """What time does to a message on its way: it is late, which its sender hears, it goes back, at last it is forgotten."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from twisted.logger import Logger
@@ -92,12 +92,15 @@ class Timekeeper:
         if not view.state.open:
             await self._engine.write(lambda txn: queue.forget(txn, queue_id))
             return
+        if dropped := {number: one for number, one in view.open.items() if one[1].permanent}:
+            await self._fail(view, dropped, now)
+            return
         if view.state.is_held:
             await self._engine.write(lambda txn: queue.retime(txn, queue_id, 0))
             return
         times = self._deadlines(view, view.told)
         if now >= times.expires_s:
-            await self._expire(view, now)
+            await self._fail(view, view.open, now)
         elif not view.told.delayed and now >= times.delay_s:
             await self._tell_delay(view, times, now)
         else:
@@ -125,24 +128,26 @@ class Timekeeper:
     def _envelope(self, view: _View) -> Envelope:
         return described(self._engine, view.queue_id, view.message).envelope
 
-    # Its time is over.
+    # Its time is over, or somebody gave it up.
 
-    async def _expire(self, view: _View, now: int) -> None:
+    async def _fail(self, view: _View, which: Mapping[int, tuple[Task, Problem]], now: int) -> None:
         results = {
             number: Result(
                 replace(task, state=TaskState.FAILED, next_s=now, fate=encode_fate(problem)), problem, Occasion.FAILED
             )
-            for number, (task, problem) in view.open.items()
+            for number, (task, problem) in which.items()
             if not self._is_in_hand(task.lane_id, view.queue_id, number)
         }
         queue, queue_id = self._spool.queue, view.queue_id
+        next_s = max(now + 1, self._deadlines(view, view.told).next_s(view.told))
+        again_s = now + AGAIN_S if len(results) < len(which) else next_s
 
         def again(txn: WriteTxn) -> None:
             state = queue.state(txn, queue_id)
             if state is not None and state.open:
-                queue.retime(txn, queue_id, now + AGAIN_S)
+                queue.retime(txn, queue_id, 0 if state.is_held else again_s)
 
-        await self._settler.settle(queue_id, view.message, results, again)
+        await self._settler.settle(queue_id, view.message, results, again, must_report=True)
 
     # It is late.
 

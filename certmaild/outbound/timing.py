@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from certmaild.config import Outbound
 from certmaild.outbound.values import Envelope
 
 
@@ -22,6 +23,11 @@ class Times:
         """How long to wait after so many tries in a row that failed, at least one."""
         # Beyond 2^30 no setting is longer.
         return min(self.longest_retry, self.retry << min(failures - 1, 30))
+
+
+def times_of(outbound: Outbound) -> Times:
+    """The times of the configuration."""
+    return Times(outbound.retry, outbound.longest_retry, outbound.lifetime, outbound.warn_after, outbound.delay_after)
 
 
 @dataclass(frozen=True, slots=True)
