@@ -123,6 +123,8 @@ class Outbound:
     """At once to one destination."""
     source: tuple[str, ...] = ()
     """Own addresses to connect from, one of each IP version; empty: the system's choice."""
+    loopback: bool = False
+    """An MX record may lead to this machine's loopback addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +367,7 @@ class _Reader:
             int(given.delay_after),
             given.connections,
             given.source,
+            given.loopback,
         )
 
     def _resolvers(self) -> tuple[str, ...]:

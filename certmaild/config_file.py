@@ -107,6 +107,7 @@ class _OutboundFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delay_after: Duration = Duration(4 * 3600)
     connections: int = 10
     source: tuple[str, ...] = ()
+    loopback: bool = False
 
 
 class _ResolverFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from certmaild.keystore.tls_values import TlsResult
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import WriteTxn
 from certmaild.outbound.values import (
@@ -37,6 +38,40 @@ class Planner(Protocol):
 
     async def plan(self, destination: Destination, terms: Terms) -> Plan | Problem:
         """The hosts in order. A temporary problem holds back all of the destination, a permanent one fails it all."""
+        ...
+
+
+class PolicyKind(Enum):
+    """Which policy of a domain applied, as TLS reports name it (RFC 8460 section 4.4)."""
+
+    TLSA = "tlsa"
+    STS = "sts"
+    NONE = "no-policy-found"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPolicy:
+    """A domain's policy as it was found."""
+
+    kind: PolicyKind
+    lines: tuple[str, ...] = ()
+    """TLSA records, or the lines of the MTA-STS policy."""
+    hosts: tuple[str, ...] = ()
+    """MX hosts, or patterns of them, that it names."""
+
+
+class TlsWatch(Protocol):
+    """Is told how TLS with other servers goes, for TLS reports (RFC 8460). Keeps nobody waiting, never raises."""
+
+    def policy(self, domain: str, policy: TlsPolicy) -> None:
+        """By the planner: what holds for a destination's sessions from now on. Others are not counted."""
+        ...
+
+    def session(self, domain: str, host: str, address: str, result: TlsResult | None, reason: str = "") -> None:
+        """By the courier: one connection to a server of the destination ``domain`` came as far as TLS.
+
+        ``result`` None: it proved what it must. Else why not, and ``reason`` in words.
+        """
         ...
 
 
