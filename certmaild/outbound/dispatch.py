@@ -1,0 +1,69 @@
+"""The outgoing queue in a process that may work it: all that takes part, put together, and the lease."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from certmaild.config import Outbound
+from certmaild.mailbox.interfaces import Engine
+from certmaild.outbound.doubts import Doubts, DoubtStore
+from certmaild.outbound.interfaces import Courier, Planner, Reporter
+from certmaild.outbound.lane import Desk
+from certmaild.outbound.leader import Leader, Leases
+from certmaild.outbound.runner import Runner
+from certmaild.outbound.settling import Settler
+from certmaild.outbound.slots import Slots
+from certmaild.outbound.spool import Spool
+from certmaild.outbound.timing import times_of
+from certmaild.protocols.transport import Clock
+
+IN_ALL = 100
+"""Connections to other servers at once."""
+
+
+class Shared(Leases, DoubtStore, Protocol):
+    """What the processes share: `VolatileStore`."""
+
+
+class Dispatch:
+    """From `start` to `stop` this process works the queue whenever no other does."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        spool: Spool,
+        planner: Planner,
+        courier: Courier,
+        reporter: Reporter,
+        shared: Shared,
+        clock: Clock,
+        *,
+        hash_address: Callable[[str], str],
+        outbound: Outbound,
+    ) -> None:
+        self._leader = Leader(shared, clock, lambda: Runner(self._desk))
+        self._slots = Slots(outbound.connections, max(IN_ALL, outbound.connections))
+        self._desk = Desk(
+            engine,
+            spool,
+            planner,
+            courier,
+            Settler(engine, spool, reporter, clock.seconds, hash_address),
+            Doubts(shared),
+            self._slots,
+            clock,
+            self._leader.holds,
+        )
+
+    def start(self) -> None:
+        """Begin."""
+        self._leader.start()
+
+    async def stop(self) -> None:
+        """Finish the messages under way, within 20 seconds, and let another process have the queue."""
+        await self._leader.stop()
+
+    def take_over(self, outbound: Outbound) -> None:
+        """Go by these settings from now on."""
+        self._desk.spool.times = times_of(outbound)
+        self._slots.each = outbound.connections
+        self._slots.in_all = max(IN_ALL, outbound.connections)
