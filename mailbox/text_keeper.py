@@ -23,6 +23,7 @@ log = Logger()
 
 GROWTH_S = 1.0
 """What comes into a folder waits so long for more that is added to the column with it."""
+LONGEST_REST_S = 1.0
 EVERY_UID = 0xFFFFFFFF
 FAR_UIDS = 4096
 """A search does not wait for more of the column than this in front of what it needs."""
@@ -136,11 +137,22 @@ class TextKeeper:
     async def _follow_slice(self, box_id: BoxId, through: int) -> bool:
         """Add one slice; whether there may be more."""
         await self._lock.acquire()
+        begun = self._reach.seconds()
         try:
-            return await self._build(box_id, through)
+            more = await self._build(box_id, through)
         finally:
             self._give_back()
             self._lock.release()
+        if more:
+            await self._rest(self._reach.seconds() - begun)
+        return more
+
+    async def _rest(self, seconds: float) -> None:
+        """Leave the interpreter to others for as long as it was taken from them."""
+        if self._call_later is not None and seconds > 0:
+            rested: Deferred[None] = Deferred()
+            self._call_later(min(seconds, LONGEST_REST_S), lambda: rested.callback(None))
+            await rested
 
     # What was changed on disk.
 

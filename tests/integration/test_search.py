@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from clients import Imap
+from clients import Imap, Smtp, append
 from daemon import Account, Daemon
+from figures import make_message
 
 from certmaild.mailbox.environment import Environment
 from certmaild.mailbox.layout import Table
@@ -105,6 +106,61 @@ def test_answers_are_exact_through_kills_and_expunges(tmp_path: Path, workers: i
         assert frames > 20 and marks == 0
         daemon.start()
         assert search(log_in(daemon, account), "münchen") == [n for n in every if n not in gone]
+
+
+DIRECTORY_OCTETS = 10 + 12 + 37 + 16
+"""A directory without messages: header, nonce, what it begins with, tag. A message takes 16 more."""
+
+
+def named(daemon: Daemon) -> int:
+    """How many messages the columns name; the daemon may run."""
+    environment = Environment(daemon.data / "store")
+
+    def count(txn) -> int:  # type: ignore[no-untyped-def]
+        rows = [(key, len(value)) for key, value in txn.scan(Table.TEXT, b"")]
+        return sum((octets - DIRECTORY_OCTETS) // 16 for key, octets in rows if len(key) == 37 and key[32] == 0)
+
+    try:
+        return environment.read(count)
+    finally:
+        environment.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_what_comes_is_prepared_for_the_next_search(tmp_path: Path, workers: int, ahead: bool) -> None:
+    """By SMTP, by APPEND and by COPY, into a folder that was searched; with `ahead` into any folder."""
+    tables = "[search]\nahead = true" if ahead else ""
+    with Daemon(tmp_path, workers=workers, tables=tables) as daemon:
+        account = daemon.add_user("ann")
+        imap, other = log_in(daemon, account), log_in(daemon, account)
+        messages = [make_message(number, 2000) for number in range(70)]
+        append(imap, messages)
+        if not ahead:
+            assert search(imap, "nowhere") == []
+        expected = 70
+
+        def come(count: int) -> None:
+            nonlocal expected
+            expected += count
+            deadline = time.monotonic() + 30
+            while named(daemon) != expected:
+                assert time.monotonic() < deadline, (named(daemon), expected)
+                time.sleep(0.1)
+
+        come(0)
+        append(other, messages[:2])
+        come(2)
+        smtp = Smtp(daemon.ports["smtp"], daemon.tls_context())
+        smtp.deliver(account.address.encode(), b"Subject: newcomer\r\n\r\nshibboleth\r\n")
+        come(1)
+        other.command(b"COPY 1:5 Archive")
+        other.command(b"COPY 1:5 INBOX")
+        come(10 if ahead else 5)
+        imap.command(b"NOOP")
+        assert search(imap, "shibboleth") == [73]
+        for one in (imap, other):
+            one.close()
 
 
 def test_a_search_ends_with_its_client(tmp_path: Path) -> None:

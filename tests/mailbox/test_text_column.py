@@ -36,7 +36,7 @@ from certmaild.mailbox.search import (
 from certmaild.mailbox.search_text import MessageText, read_facts_frame
 from certmaild.mailbox.text import normalise
 from certmaild.mailbox.text_column import Column
-from certmaild.mailbox.text_keeper import GROWTH_S
+from certmaild.mailbox.text_keeper import GROWTH_S, LONGEST_REST_S
 from certmaild.mailbox.values import FlagOp, Flags, SystemFlag
 
 EVERY = 0xFFFFFFFF
@@ -660,4 +660,7 @@ def test_what_comes_while_the_column_grows_is_added_too(tmp_path: Path, monkeypa
     later.wait()
     while waiting:
         go_on()
+        # A slice that took long is followed by a rest.
+        later.clock.advance(LONGEST_REST_S)
     assert named(house) == [1, 2, 3, 4, 5]
+    assert not later.clock.getDelayedCalls()
