@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from certmaild.filing import DeliverySettings, Filing, Finished, InThread
+from certmaild.filing import DeliverySettings, Filing, Finished, InThread, held_until
 from certmaild.inbound.inspection import Inspection, Inspector
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import canonical
@@ -20,11 +20,15 @@ from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.errors import AddressError, StoreFull, StoreUnavailable
 from certmaild.mailbox.interfaces import Engine
 from certmaild.mailbox.mime import Scanner
+from certmaild.outbound.departure import Departure
+from certmaild.outbound.dkim_sign import Signer
+from certmaild.outbound.interfaces import Reporter
+from certmaild.outbound.spool import Spool
 from certmaild.protocols.interfaces import Login
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.interfaces import Hop
 from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
-from certmaild.routing import Refuse, Router, Sealed
+from certmaild.routing import Refuse, Relay, Router, Sealed
 from certmaild.tally import Tally
 from certmaild.trace import (
     MAX_RECEIVED,
@@ -43,6 +47,7 @@ ROOM_TIME = 0.25
 """Seconds that an answer about free disk is good for; the commit itself checks again."""
 
 NOT_YOURS = Refusal(550, "5.7.1", "Sender address is not yours")
+TOO_LATE = Refusal(501, "5.5.4", "The message is to be held longer than this server does")
 NO_ROOM = Refusal(452, "4.3.1", "Not enough storage, please try again later")
 BUSY = Refusal(451, "4.3.0", "Storage not available, please try again later")
 LOOP = Refusal(554, "5.4.6", "Too many Received fields, the message goes in circles")
@@ -69,11 +74,24 @@ class Delivery:
         random: Callable[[int], bytes] = os.urandom,
         tally: Tally | None = None,
         inspector: Inspector | None = None,
+        spool: Spool | None = None,
+        reporter: Reporter | None = None,
+        signer: Callable[[], Signer | None] = lambda: None,
     ) -> None:
         self.engine = engine
         self.directory = directory
         self.router = router
-        self.filing = Filing(engine, secrets, directory, settings, seconds=seconds, in_thread=in_thread)
+        self.filing = Filing(
+            engine,
+            secrets,
+            directory,
+            settings,
+            seconds=seconds,
+            in_thread=in_thread,
+            spool=spool,
+            reporter=reporter,
+        )
+        self.signer = signer
         self.seconds = seconds
         self.others_first = others_first
         self.random = random
@@ -91,12 +109,19 @@ class Delivery:
         self.filing.settings = settings
 
     async def begin(self, hop: Hop, mail: MailArguments) -> "MailTransaction":
-        """A transaction; raises `Refusal` 452 4.3.1 without room, 550 5.7.1 for a sender that is not one's own."""
+        """A transaction.
+
+        Raises `Refusal`: 452 4.3.1 without room, 550 5.7.1 for a sender that is not one's own, 501 5.5.4 for what is to
+        be held too long.
+        """
+        now = self.seconds()
         if self._free_octets() <= mail.size:
             raise NO_ROOM
         if hop.login is not None and mail.reverse_path.local and not await self.owns(hop.login, str(mail.reverse_path)):
             raise NOT_YOURS
-        return MailTransaction(self, hop, mail)
+        if (held_until(mail, now) or 0) > now + self.settings.limits.hold_time:
+            raise TOO_LATE
+        return MailTransaction(self, hop, mail, now)
 
     def _free_octets(self) -> int:
         """Room in the store, asked of the file system four times a second at most."""
@@ -117,7 +142,7 @@ class Delivery:
 class MailTransaction:
     """One message on its way in."""
 
-    def __init__(self, delivery: Delivery, hop: Hop, mail: MailArguments) -> None:
+    def __init__(self, delivery: Delivery, hop: Hop, mail: MailArguments, began_s: float) -> None:
         self._delivery = delivery
         self._hop = hop
         self._mail = mail
@@ -126,12 +151,16 @@ class MailTransaction:
         if hop.login is None and delivery.inspector is not None:
             self._inspection = delivery.inspector.begin(hop, mail)
         self._counted = 0
-        self._routes: dict[bytes, Sealed] = {}
+        self._began_s = began_s
+        self._sealed: dict[bytes, tuple[Sealed, RcptArguments]] = {}
+        self._outside: dict[bytes, tuple[Relay, RcptArguments]] = {}
+        self._departure: Departure | None = None
         self.queue_id = delivery.random(6).hex()
         self._blob: BlobWriter | None = None
         self._scanner: Scanner | None = None
         self._header: HeaderCollector | None = None
         self._facts: HeaderFacts | None = None
+        self._stored_header = b""
         self._has_ended = False
         self._early: list[bytes] = []
 
@@ -148,9 +177,13 @@ class MailTransaction:
         )
         if isinstance(route, Refuse):
             raise route.refusal
-        if not isinstance(route, Sealed):
+        if isinstance(route, Sealed):
+            self._sealed.setdefault(route.recipient.user_id, (route, recipient))
+        elif isinstance(route, Relay):
+            self._outside.setdefault(route.address.key, (route, recipient))
+            self._departure = self._departure or Departure(self._delivery.signer())
+        else:
             raise Refusal(550, "5.7.1", "No route to this recipient")
-        self._routes.setdefault(route.recipient.user_id, route)
 
     def write(self, content: bytes) -> Awaitable[None] | None:
         """Pass content on through the header edit."""
@@ -164,7 +197,7 @@ class MailTransaction:
         content = header.feed(content)
         if not content:
             return None
-        scanner.feed(content)
+        self._look_at(content, scanner)
         try:
             pause = blob.write(content)
         except StoreUnavailable as error:
@@ -181,7 +214,7 @@ class MailTransaction:
         rest = header.feed(b"".join(self._early)) + header.finish()
         self._early = []
         if rest:
-            scanner.feed(rest)
+            self._look_at(rest, scanner)
         try:
             if rest and (pause := blob.write(rest)) is not None:
                 await pause
@@ -194,7 +227,18 @@ class MailTransaction:
         stored = stored.with_facts(facts.frame)
         try:
             await self._delivery.filing.file(
-                Finished(self.queue_id, self._hop, self._mail, stored, facts, tuple(self._routes.values()))
+                Finished(
+                    self.queue_id,
+                    self._hop,
+                    self._mail,
+                    stored,
+                    facts,
+                    self._began_s,
+                    tuple(self._sealed.values()),
+                    tuple(self._outside.values()),
+                    self._stored_header,
+                    self._departure,
+                )
             )
         except BaseException as error:
             _let_run(stored.forget(self._delivery.engine))
@@ -211,6 +255,11 @@ class MailTransaction:
         blob, self._blob = self._blob, None
         if blob is not None:
             _let_run(blob.abort())
+
+    def _look_at(self, content: bytes, scanner: Scanner) -> None:
+        scanner.feed(content)
+        if self._departure is not None:
+            self._departure.feed(content)
 
     def _open(self) -> tuple[BlobWriter, Scanner, HeaderCollector]:
         if self._has_ended:
@@ -231,6 +280,12 @@ class MailTransaction:
         self._counted = 0
 
     def _edit(self, header: bytes) -> bytes:
+        header = self._stored_header = self._edited(header)
+        if self._departure is not None:
+            self._departure.take_header(header)
+        return header
+
+    def _edited(self, header: bytes) -> bytes:
         """The header as it is stored, the same for every recipient."""
         settings = self._delivery.settings
         facts = self._facts = read_header(header, authserv_id=settings.hostname.encode())

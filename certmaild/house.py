@@ -18,6 +18,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from certmaild.chores import DAY_S, Chores
 from certmaild.config import Config
+from certmaild.correspondence import Correspondence
 from certmaild.delivery import Delivery
 from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
@@ -36,12 +37,9 @@ from certmaild.kdf_pool import (
 from certmaild.keystore.tls import Application, TlsEdge
 from certmaild.listeners import BoundSocket
 from certmaild.login_cache import SharedLogins
-from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.bells import Bell, Bells
-from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
-from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.processes import this_process
 from certmaild.partners.stored import LivePartners
@@ -51,7 +49,6 @@ from certmaild.protocols.smtp.interfaces import Listener
 from certmaild.protocols.smtp.server import SmtpFactory, nobody
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
-from certmaild.routing import Router
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Throttle
@@ -185,19 +182,24 @@ class House:
             shared_logins=None if alone else SharedLogins(self.volatile, self.post.key, clock.seconds),
         )
         self.gatekeeper.start()
-        self.directory = Directory(self.engine, self.secrets)
         self.gate = PartnerGate(self.partners.book, clock.seconds)
+        self.correspondence = Correspondence(
+            self.engine, self.secrets, config, partners=self.partners.book, seconds=clock.seconds
+        )
         self.delivery = Delivery(
             self.engine,
             self.secrets,
-            self.directory,
-            self._router(config),
+            self.correspondence.directory,
+            self.correspondence.router,
             _delivery_settings(config),
             seconds=clock.seconds,
             others_first=self.turns.others_first,
             in_thread=self._in_thread,
             tally=self.tally,
             inspector=Inspector(self.gate, self.secrets.trace_hash),
+            spool=self.correspondence.spool,
+            reporter=self.correspondence.reporter,
+            signer=lambda: self.correspondence.signer,
         )
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
         self._sweeping.clock = clock
@@ -205,9 +207,6 @@ class House:
 
     def _rounds_for(self, config: Config) -> int:
         return config.passwords.rounds or self._rounds
-
-    def _router(self, config: Config) -> Router:
-        return Router(self.directory, config.domains, postmaster=_postmaster(config))
 
     def _make_room_elsewhere(self) -> bool:
         """Ask another worker that has a waiting connection; whether there is one."""
@@ -283,7 +282,8 @@ class House:
         self.doorkeeper.limits = self.delivery.unfinished.limits = new.limits
         self.gatekeeper.take_over(new.limits, new.domains, self._rounds_for(new), caching=new.passwords.login_cache)
         self.delivery.settings = _delivery_settings(new)
-        self.delivery.router = self._router(new)
+        self.correspondence.take_over(new)
+        self.delivery.router = self.correspondence.router
         self.mailboxes.padding = new.padding
         self.mailboxes.ahead = new.search.ahead
         for factory in self.factories:
@@ -330,14 +330,6 @@ def _terrain(listener: Listener, config: Config) -> Terrain:
 
 def _delivery_settings(config: Config) -> DeliverySettings:
     return DeliverySettings(config.hostname, config.limits, config.padding, config.privacy)
-
-
-def _postmaster(config: Config) -> Any:
-    try:
-        return None if config.postmaster is None else canonical(config.postmaster)
-    except AddressError:
-        log.warn("postmaster is not an address: the first member takes its place")
-        return None
 
 
 async def _awaited(result: Any) -> None:

@@ -40,6 +40,7 @@ class Limits:
     commands_in_flight: int = 64
     mime_parts: int = 1000
     mime_depth: int = 100
+    hold_time: int = 30 * 86_400
 
     def new_scanner(self) -> Scanner:
         """What looks into a message on its way in, within these limits."""

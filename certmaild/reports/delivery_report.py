@@ -11,6 +11,7 @@ from certmaild.mailbox.mime_header import pick_fields, read_fields
 from certmaild.mailbox.text import decode_header
 from certmaild.outbound.interfaces import News
 from certmaild.outbound.values import Envelope
+from certmaild.reports.names import ServerName
 from certmaild.reports.parts import Part, format_report, format_text
 from certmaild.reports.status import format_status, needs_utf8
 from certmaild.reports.texts import ENGLISH, Texts
@@ -24,25 +25,6 @@ _WANTED = frozenset((b"subject", b"message-id"))
 
 
 @dataclass(frozen=True, slots=True)
-class ReportingServer:
-    """Who reports."""
-
-    hostname: str
-    domain: str
-    """The first hosted one, in the addresses that reports come from."""
-
-    @property
-    def author(self) -> str:
-        """The address in From."""
-        return f"MAILER-DAEMON@{self.domain}"
-
-    @property
-    def postmaster(self) -> str:
-        """Who can be asked."""
-        return f"postmaster@{self.domain}"
-
-
-@dataclass(frozen=True, slots=True)
 class Reported:
     """The message that is reported on."""
 
@@ -53,7 +35,7 @@ class Reported:
 
 
 def format_delivery_report(
-    server: ReportingServer,
+    server: ServerName,
     message: Reported,
     news: Sequence[News],
     *,
@@ -87,7 +69,7 @@ def format_delivery_report(
         Part("text/rfc822-headers" if original.isascii() else "message/global-headers", original),
     ]
     header = [
-        ("From", f'"{texts.author.format(hostname=server.hostname)}" <{server.author}>'),
+        ("From", f'"{texts.author.format(hostname=server.hostname)}" <{server.mailer}>'),
         ("To", f"<{message.envelope.reverse_path}>"),
         ("Subject", format_text(format_subject(news, texts))),
         ("Date", format_time(now_s)),

@@ -1,176 +1,31 @@
 """Delivery into the memory engine: what each recipient can open afterwards, and what is refused with which reply."""
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
+from delivery_support import BOB, CONTENT, NOW, House
 from support import memory_engine, run
 from twisted.internet.defer import Deferred
 
-from certmaild.delivery import Delivery
-from certmaild.filing import DeliverySettings
 from certmaild.keystore.server_secrets import ServerSecrets
-from certmaild.keystore.users import NewUser, create_user_keys
 from certmaild.mailbox import ownership
-from certmaild.mailbox.account_rows import write_account
 from certmaild.mailbox.addresses import canonical
-from certmaild.mailbox.blobs import BlobWriter, read_frames
-from certmaild.mailbox.cards import Card
-from certmaild.mailbox.directory import Directory
-from certmaild.mailbox.engine_memory import MemoryEngine
+from certmaild.mailbox.blobs import BlobWriter
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable
-from certmaild.mailbox.identifiers import CredentialId, UserId
-from certmaild.mailbox.interfaces import WriteTxn
-from certmaild.mailbox.layout import Table, Use, decode_arrival_key, decode_in_row
-from certmaild.mailbox.layout_accounts import Account, Role, SentCopies, State, encode_alias, encode_owner
+from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.layout import Use
+from certmaild.mailbox.layout_accounts import SentCopies, State
 from certmaild.mailbox.values import SpecialUse, SystemFlag
-from certmaild.protocols.interfaces import Login
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import NULL_PATH
 from certmaild.protocols.smtp.grammar import Path as SmtpPath
-from certmaild.protocols.smtp.interfaces import Hop, Listener, TlsFacts
 from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
-from certmaild.routing import Hold, Router
+from certmaild.routing import Hold
 from certmaild.unfinished import Unfinished
-
-NOW = 1_790_000_000.0
-TLS = TlsFacts("TLSv1.3", "AES")
-BOB = SmtpPath("bob", "partner.example")
-CONTENT = b"From: Bob <bob@partner.example>\r\nReturn-Path: <forged@x.example>\r\nSubject: hi\r\n\r\nHello.\r\n"
-
-
-@dataclass
-class Arrived:
-    """One message as its recipient opens it."""
-
-    card: Card
-    content: bytes
-
-    @property
-    def prefix(self) -> bytes:
-        return self.card.prefix
-
-
-@dataclass
-class House:
-    """A store with ann, bob (server keeps Sent) and carl (disabled), and delivery into it."""
-
-    engine: MemoryEngine
-    secrets: ServerSecrets
-    limits: Limits = field(default_factory=Limits)
-    users: dict[str, NewUser] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        directory = Directory(self.engine, self.secrets)
-        self.delivery = Delivery(
-            self.engine,
-            self.secrets,
-            directory,
-            Router(directory, ("example.com", "example.org")),
-            DeliverySettings("mx.example.com", self.limits),
-            seconds=lambda: NOW,
-            in_thread=self.in_thread,
-        )
-
-    async def in_thread(self, work):  # type: ignore[no-untyped-def]
-        return work()
-
-    def add(self, name: str, *, octets_limit: int | None = None, **changes: object) -> NewUser:
-        user = create_user_keys(self.secrets)
-        address = canonical(f"{name}@example.com")
-        account = replace(
-            Account(
-                State.ACTIVE,
-                Role.MEMBER,
-                SentCopies.CLIENT,
-                octets_limit,
-                None,
-                1,
-                len(self.users),
-                address.lookup,
-                address.display,
-            ),
-            **changes,  # type: ignore[arg-type]
-        )
-
-        def work(txn: WriteTxn) -> None:
-            txn.put(Table.ADDR, address.key, encode_owner(UserId(user.user_id)))
-            write_account(txn, self.secrets, UserId(user.user_id), account)
-            txn.put(Table.PK, user.user_id, user.public_key_row)
-
-        run(self.engine.write(work))
-        self.users[name] = user
-        return user
-
-    def alias(self, name: str, target: str) -> None:
-        run(
-            self.engine.write(
-                lambda txn: txn.put(Table.ADDR, f"{name}@example.com".encode(), encode_alias(f"{target}@example.com"))
-            )
-        )
-
-    def login(self, name: str) -> Login:
-        user = self.users[name]
-        return Login(UserId(user.user_id), f"{name}@example.com", CredentialId(1), False, user.keys)
-
-    def hop(self, sender: str | None = None) -> Hop:
-        login = None if sender is None else self.login(sender)
-        listener = Listener.INBOUND if login is None else Listener.SUBMISSION
-        return Hop("s1", listener, "192.0.2.7", "client.example", True, TLS, login)
-
-    def send(
-        self,
-        *to: str,
-        sender: str | None = None,
-        content: bytes = CONTENT,
-        mail: MailArguments | None = None,
-        cut: int = 0,
-    ) -> str:
-        """Carry one message through; the queue id."""
-
-        async def work() -> str:
-            own = SmtpPath(sender, "example.com") if sender else BOB
-            transaction = await self.delivery.begin(self.hop(sender), mail or MailArguments(own))
-            try:
-                for name in to:
-                    local, _, domain = name.partition("@")
-                    await transaction.add_recipient(RcptArguments(SmtpPath(local, domain or "example.com")))
-                for at in range(0, len(content), cut or len(content)):
-                    pause = transaction.write(content[at : at + (cut or len(content))])
-                    if pause is not None:
-                        await pause
-                return await transaction.finish()
-            finally:
-                transaction.abort()
-
-        return run(work())
-
-    def refusal(self, *to: str, **how: object) -> str:
-        with pytest.raises(Refusal) as caught:
-            self.send(*to, **how)  # type: ignore[arg-type]
-        assert self.delivery.unfinished.total == 0
-        return f"{caught.value.code} {caught.value.enhanced}"
-
-    def mail_of(self, name: str) -> list[Arrived]:
-        user = self.users[name]
-        rows = run(self.engine.read(lambda txn: list(txn.scan(Table.IN, user.user_id, user.user_id + b"\xff" * 8))))
-        arrived = []
-        for key, value in rows:
-            assert decode_arrival_key(key)[0] == user.user_id
-            row = decode_in_row(value)
-            card = Card(row.mid, user.keys.open_arrival(row.kid, row.info(user.user_id), row.sealed))
-
-            async def read(card: Card = card) -> bytes:
-                return b"".join([frame async for frame in read_frames(self.engine, card.blob)])
-
-            arrived.append(Arrived(card, run(read())))
-        return arrived
-
-    def blobs(self) -> int:
-        return len(run(self.engine.read(lambda txn: list(txn.scan(Table.REF, b"")))))
 
 
 @pytest.fixture

@@ -210,6 +210,11 @@ ROWS: dict[str, tuple[str, str, list[str]]] = {
             f"{IMAP}_messages.py::test_an_appended_message_is_looked_into_within_the_limits_that_were_set",
         ],
     ),
+    "hold_time": (
+        "how long a submitted message may be held for its sender (FUTURERELEASE)",
+        "501 5.5.4",
+        ["certmaild/test_outside.py::test_hold_time_at_and_past_its_limit"],
+    ),
 }
 
 

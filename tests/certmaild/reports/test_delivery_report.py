@@ -15,15 +15,15 @@ from certmaild.protocols.smtp.grammar import Path
 from certmaild.reports.delivery_report import (
     MAX_HEADER,
     Reported,
-    ReportingServer,
     format_delivery_report,
     returned_header,
 )
+from certmaild.reports.names import ServerName
 from certmaild.reports.texts import ENGLISH
 from certmaild.reports.words import WIDTH
 
 NOW = 1_795_000_000
-SERVER = ReportingServer("mx.example.com", "example.com")
+SERVER = ServerName("mx.example.com", "example.com")
 ANN = Path("ann", "example.com")
 HEADER = (
     b"Received: by mx.example.com\r\nFrom: ann@example.com\r\nBcc: secret@hidden.example\r\n"

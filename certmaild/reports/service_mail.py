@@ -1,0 +1,201 @@
+"""The one way for the server itself to write to somebody: into a mailbox here, or by the queue to an address elsewhere.
+
+A letter to a mailbox here is sealed at once and passes no wire; one that leaves follows ``[outbound]`` and its smart
+host, whatever partner's domain it goes to. It is prepared outside of a transaction and filed inside the caller's.
+"""
+
+import os
+from collections.abc import Callable
+from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
+
+from twisted.logger import Logger
+
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.arrivals import Recipient, SealedArrival, seal_for, write_arrivals
+from certmaild.mailbox.blobs import BlobWriter, StoredBlob
+from certmaild.mailbox.cards import Facts, encode_card, facts_of
+from certmaild.mailbox.directory import RecipientFacts
+from certmaild.mailbox.errors import AddressError
+from certmaild.mailbox.interfaces import Engine, WriteTxn
+from certmaild.outbound.departure import Departure
+from certmaild.outbound.dkim_sign import Signer
+from certmaild.outbound.interfaces import Work
+from certmaild.outbound.spool import Spool, Submission
+from certmaild.outbound.values import BodyKind, Destination, Envelope, Notify, RouteKind
+from certmaild.outbound.values import Recipient as OutsideRecipient
+from certmaild.protocols.smtp.grammar import NULL_PATH, Path
+from certmaild.reports.names import ServerName
+from certmaild.routing import Router
+from certmaild.trace import format_date
+
+log = Logger()
+_REASON = "written by this server itself"
+
+
+class NotWritable(Exception):
+    """Nobody is reached under this address: no mailbox here, or no queue to send by. Its text is a sentence."""
+
+
+class ServiceMail:
+    """Writes letters. Without a ``spool`` only mailboxes here are reached; ``signer`` signs what leaves."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        secrets: ServerSecrets,
+        router: Callable[[], Router],
+        name: Callable[[], ServerName],
+        *,
+        seconds: Callable[[], float],
+        spool: Spool | None = None,
+        signer: Callable[[], Signer | None] = lambda: None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._engine = engine
+        self._secrets = secrets
+        self._router = router
+        self._name = name
+        self._seconds = seconds
+        self._spool = spool
+        self._signer = signer
+        self._random = random
+
+    @property
+    def name(self) -> ServerName:
+        """As whom it writes now."""
+        return self._name()
+
+    async def write(self, letter: EmailMessage, to: str) -> None:
+        """Write to an address, ``postmaster`` alone for our own. What the header lacks is added; Bcc is not allowed.
+
+        Durable when it returns. Raises `NotWritable`, `StoreUnavailable`.
+        """
+        path = _path(to)
+        work = await self.prepare(self.octets(letter, path), path)
+        await self._engine.write(work, grows=True)
+
+    def octets(self, letter: EmailMessage, to: Path) -> bytes:
+        """The letter as it is sent, with From, To, Date, Message-ID and Auto-Submitted (RFC 3834) where it has none."""
+        name = self._name()
+        missing = {
+            "From": f"certmaild <{name.postmaster}>",
+            "To": str(to) if to.domain else name.postmaster,
+            "Date": format_date(self._seconds()).decode("ascii"),
+            "Message-ID": f"<{self._random(16).hex()}@{name.hostname}>",
+            "Auto-Submitted": "auto-generated",
+        }
+        for field_name, value in missing.items():
+            if field_name not in letter:
+                letter[field_name] = value
+        return letter.as_bytes(policy=SMTP if str(to).isascii() else SMTPUTF8)
+
+    def is_inside(self, path: Path) -> bool:
+        """Whether mail for this path stays in the house, if it goes anywhere."""
+        try:
+            return not path.domain or self._router().is_hosted(canonical(str(path)).domain)
+        except AddressError:
+            return False
+
+    async def prepare(self, content: bytes, to: Path, *, require_tls: bool = False) -> Work:
+        """What files a letter of these octets, header first, in a transaction that may be another's.
+
+        Nobody hears of what becomes of it: its reverse-path is null. ``require_tls``: REQUIRETLS on its way out, as
+        for reports on a message that had it (RFC 8689 section 4.3). Raises `NotWritable`, `StoreUnavailable`.
+        """
+        reader = await self._router().mailbox(to)
+        inside = self.is_inside(to)
+        if inside and reader is None:
+            raise NotWritable("There is no mailbox here for that address.")
+        if not inside and self._spool is None:
+            raise NotWritable("This server does not send to other domains.")
+        queue_id = self._random(6).hex()
+        writer = BlobWriter(self._engine, self._seconds, padding=self._name().padding, random=self._random)
+        scanner = self._name().limits.new_scanner()
+        scanner.feed(content)
+        pause = writer.write(content)
+        if pause is not None:
+            await pause
+        blob = await writer.finish()
+        facts = facts_of(scanner.finish())
+        blob = blob.with_facts(facts.frame)
+        now = self._seconds()
+        if reader is not None:
+            return self._into(reader, to, blob, facts, queue_id, now)
+        return self._out(to, content, blob, facts, queue_id, now, require_tls=require_tls)
+
+    def _into(
+        self, reader: RecipientFacts, to: Path, blob: StoredBlob, facts: Facts, queue_id: str, now: float
+    ) -> Work:
+        address = str(to) if to.domain else reader.address
+        prefix = (
+            f"Return-Path: <>\r\nDelivered-To: {address}\r\n"
+            f"Received: by {self._name().hostname} id {queue_id}\r\n\tfor <{address}>; "
+        ).encode() + format_date(now)
+        prefix += b"\r\n"
+        card = encode_card(
+            blob, facts, internal_date=int(now), prefix=prefix, original_recipient=address.encode("utf-8")
+        )
+        arrival: SealedArrival = seal_for(
+            Recipient(reader.user_id, reader.public_key, card, blob.size + len(prefix)), self._random
+        )
+        secrets = self._secrets
+
+        def work(txn: WriteTxn) -> None:
+            write_arrivals(txn, secrets, blob, [arrival])
+
+        return work
+
+    def _out(
+        self,
+        to: Path,
+        content: bytes,
+        blob: StoredBlob,
+        facts: Facts,
+        queue_id: str,
+        now: float,
+        *,
+        require_tls: bool,
+    ) -> Work:
+        try:
+            address = canonical(str(to))
+        except AddressError:
+            raise NotWritable("That is no address.") from None
+        departure = Departure(self._signer())
+        departure.take_header(content[: max(facts.header_octets - 2, 0)])
+        departure.feed(content)
+        path = Path(to.local, address.domain)
+        needs_utf8 = not (str(path).isascii() and departure.header.isascii())
+        envelope = Envelope(
+            NULL_PATH,
+            BodyKind.SEVEN_BIT if departure.is_seven_bit else BodyKind.EIGHT_BIT,
+            utf8=needs_utf8,
+            needs_utf8=needs_utf8,
+            require_tls=require_tls,
+        )
+        recipient = OutsideRecipient(path, RouteKind.SERVICE, _REASON, frozenset({Notify.NEVER}))
+        received = f"Received: by {self._name().hostname} id {queue_id};\r\n\t".encode() + format_date(now) + b"\r\n"
+        submission = Submission(
+            queue_id,
+            blob,
+            facts.header_octets,
+            facts.final_crlf,
+            received + departure.signatures(now),
+            envelope,
+            None,
+            [(recipient, Destination(RouteKind.SERVICE, address.domain))],
+        )
+        secrets, spool = self._secrets, self._spool
+        assert spool is not None
+
+        def work(txn: WriteTxn) -> None:
+            write_arrivals(txn, secrets, blob, ())
+            spool.enqueue(txn, submission, now)
+
+        return work
+
+
+def _path(to: str) -> Path:
+    local, at, domain = to.rpartition("@")
+    return Path(local, domain) if at else Path(domain, "")
