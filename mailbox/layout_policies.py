@@ -30,8 +30,6 @@ class FailureRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     result: str
     host: str
     address: str
-    source: str
-    """Our address, as far as known."""
     reason: str
     count: int
 
