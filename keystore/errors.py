@@ -36,7 +36,7 @@ class CertificateUnfit(KeystoreError):
 
 
 class TlsUnproven(KeystoreError):
-    """A server did not prove what it must. ``words`` go on from its name: ``its certificate expired on 2026-11-01``."""
+    """A server did not prove what it must. ``words`` are a clause: ``its certificate expired on 2026-11-01``."""
 
     def __init__(self, words: str, result: TlsResult) -> None:
         super().__init__(words)

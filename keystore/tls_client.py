@@ -7,7 +7,7 @@ resumed, so none is shared between demands. A handshake is completed whatever th
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
@@ -19,7 +19,6 @@ from certmaild.keystore.tls import CIPHERS, CertificateFiles, read_identity
 from certmaild.keystore.tls_proof import Finding, Shown, chain_hash, is_address, judge, names_of
 from certmaild.keystore.tls_values import Authorities, ClientFiles, Demand, Proof, TlsResult, authorities_pem
 
-_Found = list[tuple[int, int, crypto.X509]]
 _Trust = Authorities | Literal["system"] | None
 _CONTEXTS = 64
 """Kept at most; the one made first goes."""
@@ -78,8 +77,6 @@ class Handshake:
     def __init__(self, demand: Demand, context: SSL.Context) -> None:
         self._demand = demand
         self._connection = _Connection(context, None)
-        self._found: _Found = []
-        self._connection.set_app_data(self._found)
         self._connection.set_connect_state()
         if not is_address(demand.server_name):
             self._connection.set_tlsext_host_name(demand.server_name.encode("ascii"))
@@ -95,10 +92,10 @@ class Handshake:
             # Octets of a stranger's, which OpenSSL reads more kindly than cryptography does.
             sent = tuple(connection.get_peer_cert_chain(as_cryptography=True) or ())
             chain = tuple(connection.get_verified_chain(as_cryptography=True) or ())
-            found = tuple(Finding(number, depth, one.to_cryptography()) for number, depth, one in self._found)
+            found = tuple(Finding(number, depth, one.to_cryptography()) for number, depth, one in connection.found)
             how = judge(self._demand, Shown(sent, chain, found))
         except ValueError:
-            raise TlsUnproven("shows a certificate that cannot be read", TlsResult.VALIDATION_FAILURE) from None
+            raise TlsUnproven("it shows a certificate that cannot be read", TlsResult.VALIDATION_FAILURE) from None
         return Proof(
             version=connection.get_protocol_version_name(),
             cipher=connection.get_cipher_name() or "",
@@ -110,6 +107,10 @@ class Handshake:
             chain_sha256=chain_hash(sent),
         )
 
+    def is_fault_of_tls(self, fault: BaseException | None) -> bool:
+        """Whether TLS itself ended the connection: in 1.3 a server judges our certificate after the handshake."""
+        return bool(_reason(fault))
+
     def explain(self, fault: BaseException | None) -> TlsUnproven:
         """Why a handshake came to nothing, from what Twisted gave to ``connectionLost``."""
         reason = _reason(fault)
@@ -119,21 +120,25 @@ class Handshake:
         if any(one in reason for one in _VERSION):
             return self._connection.old_version(self._demand.minimum)
         if any(one in reason for one in _NO_TLS):
-            return "does not speak TLS after it said that it would"
+            return "it does not speak TLS after it said that it would"
         if any(one in reason for one in _OURS):
-            shows = "refuses our certificate" if self._demand.client else "demands a certificate of ours"
-            return f"{shows} ({reason})"
+            what = "it refuses our certificate" if self._demand.client else "it demands a certificate of ours"
+            return f"{what} ({reason})"
         if any(one in reason for one in _NAME):
-            return f"has no certificate for the name {self._demand.server_name}"
+            return f"it has no certificate for the name {self._demand.server_name}"
         if any(one in reason for one in _CIPHER):
-            return "has no way to encrypt that is safe enough (TLS 1.2 with ECDHE and AEAD, or TLS 1.3)"
-        return f"broke off the TLS handshake ({reason})" if reason else "broke off the TLS handshake"
+            return "it has no way to encrypt that is safe enough (TLS 1.2 with ECDHE and AEAD, or TLS 1.3)"
+        return f"it broke off the TLS handshake ({reason})" if reason else "it broke off the TLS handshake"
 
 
 class _Connection(SSL.Connection):
-    """Remembers how the server's first record began: OpenSSL does not tell which old version it wanted."""
+    """Remembers what OpenSSL found, and how the server's first record began: that tells which old version it wanted."""
 
     _head = b""
+
+    def __init__(self, context: SSL.Context, socket: None) -> None:
+        super().__init__(context, socket)
+        self.found: list[tuple[int, int, crypto.X509]] = []
 
     def bio_write(self, buf: bytes | bytearray | memoryview) -> int:
         """Octets from the server."""
@@ -148,8 +153,8 @@ class _Connection(SSL.Connection):
         if old is None and is_hello and minimum == "1.3":
             old = "TLS 1.2"
         if old is not None:
-            return f"offers only {old}; TLS {minimum} is the least that is accepted"
-        return f"does not offer TLS {minimum} or later"
+            return f"it offers only {old}; TLS {minimum} is the least that is accepted"
+        return f"it does not offer TLS {minimum} or later"
 
 
 def _context(trust: _Trust, minimum: str, client: ClientFiles | None) -> SSL.Context:
@@ -188,8 +193,7 @@ def _trust(store: crypto.X509Store | None, trust: Authorities) -> None:
 def _note(connection: SSL.Connection, certificate: crypto.X509, number: int, depth: int, ok: int) -> bool:
     """Keep what OpenSSL finds, and go on: `Handshake.prove` judges."""
     if not ok:
-        found: _Found = connection.get_app_data()
-        found.append((number, depth, certificate))
+        cast(_Connection, connection).found.append((number, depth, certificate))
     return True
 
 

@@ -82,7 +82,7 @@ def judge(demand: Demand, shown: Shown) -> str | None:
     if demand.tlsa:
         return _by_tlsa(demand, shown)
     if demand.level is Level.DANE_ONLY:
-        raise TlsUnproven("publishes no TLSA records that DNSSEC proves", TlsResult.DANE_REQUIRED)
+        raise TlsUnproven("it publishes no TLSA records that DNSSEC proves", TlsResult.DANE_REQUIRED)
     if demand.pins or demand.level is Level.PIN:
         return _by_pin(demand, shown.leaf)
     try:
@@ -108,7 +108,7 @@ def _by_tlsa(demand: Demand, shown: Shown) -> str:
             _check_chain([one for one in shown.findings if one.number not in _ENDS_UNKNOWN])
             _check_name(demand, shown.leaf)
             return _dane(record)
-    raise TlsUnproven("shows a certificate that its TLSA records (DANE) do not announce", TlsResult.VALIDATION_FAILURE)
+    raise TlsUnproven("it shows a certificate that no TLSA record (DANE) announces", TlsResult.VALIDATION_FAILURE)
 
 
 def _is_named(record: Tlsa, certificate: x509.Certificate) -> bool:
@@ -145,7 +145,7 @@ def _by_pin(demand: Demand, leaf: x509.Certificate) -> str:
     key = _public_key(leaf)
     if key and hashlib.sha256(key).digest() in demand.pins:
         return "pin"
-    raise TlsUnproven("shows a certificate whose key is not one of those agreed on", TlsResult.VALIDATION_FAILURE)
+    raise TlsUnproven("it shows a certificate whose key is not one of those agreed on", TlsResult.VALIDATION_FAILURE)
 
 
 def chain_hash(sent: Iterable[x509.Certificate]) -> bytes:

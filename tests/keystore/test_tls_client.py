@@ -276,7 +276,7 @@ def test_pins(clients: TlsClients, root: Authority, tmp_path: Path) -> None:
         assert (proof.verified, proof.how) == (True, "pin")
     for wrong in (pinned, demand(Level.PIN), demand(Level.ENCRYPT, pins=(b"",))):
         words, result = refused(clients, wrong, root.issue(MX), tmp_path)
-        assert words == "shows a certificate whose key is not one of those agreed on"
+        assert words == "it shows a certificate whose key is not one of those agreed on"
         assert result is FAILURE
 
 
@@ -302,7 +302,7 @@ def test_dane_ee_asks_for_the_key_alone(clients: TlsClients, root: Authority, tm
             assert (proof.verified, proof.how) == (True, f"DANE 3 {record.selector} {record.matching}")
         # A right chain does not help.
         assert refused(clients, demand(tlsa=(record,)), root.issue(MX), tmp_path) == (
-            "shows a certificate that its TLSA records (DANE) do not announce",
+            "it shows a certificate that no TLSA record (DANE) announces",
             FAILURE,
         )
 
@@ -352,7 +352,7 @@ def test_a_trust_anchor_is_not_the_server_itself(clients: TlsClients, root: Auth
 
 def test_dane_only_without_records(clients: TlsClients, root: Authority, tmp_path: Path) -> None:
     assert refused(clients, demand(Level.DANE_ONLY), root.issue(MX), tmp_path) == (
-        "publishes no TLSA records that DNSSEC proves",
+        "it publishes no TLSA records that DNSSEC proves",
         TlsResult.DANE_REQUIRED,
     )
 
@@ -372,10 +372,10 @@ def broken(clients: TlsClients, wanted: Demand, context: ssl.SSLContext) -> str:
 @pytest.mark.parametrize(
     ("maximum", "minimum", "words"),
     [
-        (ssl.TLSVersion.TLSv1, "1.2", "does not offer TLS 1.2 or later"),
-        (ssl.TLSVersion.TLSv1_1, "1.2", "does not offer TLS 1.2 or later"),
-        (ssl.TLSVersion.TLSv1, "1.3", "does not offer TLS 1.3 or later"),
-        (ssl.TLSVersion.TLSv1_2, "1.3", "does not offer TLS 1.3 or later"),
+        (ssl.TLSVersion.TLSv1, "1.2", "it does not offer TLS 1.2 or later"),
+        (ssl.TLSVersion.TLSv1_1, "1.2", "it does not offer TLS 1.2 or later"),
+        (ssl.TLSVersion.TLSv1, "1.3", "it does not offer TLS 1.3 or later"),
+        (ssl.TLSVersion.TLSv1_2, "1.3", "it does not offer TLS 1.3 or later"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -391,9 +391,9 @@ def test_old_versions(
 @pytest.mark.parametrize(
     ("wire", "minimum", "words"),
     [
-        (b"\x03\x01", "1.2", "offers only TLS 1.0; TLS 1.2 is the least that is accepted"),
-        (b"\x03\x02", "1.3", "offers only TLS 1.1; TLS 1.3 is the least that is accepted"),
-        (b"\x03\x03", "1.3", "offers only TLS 1.2; TLS 1.3 is the least that is accepted"),
+        (b"\x03\x01", "1.2", "it offers only TLS 1.0; TLS 1.2 is the least that is accepted"),
+        (b"\x03\x02", "1.3", "it offers only TLS 1.1; TLS 1.3 is the least that is accepted"),
+        (b"\x03\x03", "1.3", "it offers only TLS 1.2; TLS 1.3 is the least that is accepted"),
     ],
 )
 def test_servers_too_old_to_know_what_is_asked(wire: bytes, minimum: str, words: str, clients: TlsClients) -> None:
@@ -414,7 +414,7 @@ def test_ciphers_of_old(clients: TlsClients, root: Authority, tmp_path: Path) ->
     context = root.issue(MX).server(tmp_path)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ECDHE-ECDSA-AES256-SHA384")
-    words = "has no way to encrypt that is safe enough (TLS 1.2 with ECDHE and AEAD, or TLS 1.3)"
+    words = "it has no way to encrypt that is safe enough (TLS 1.2 with ECDHE and AEAD, or TLS 1.3)"
     assert broken(clients, demand(), context) == words
 
 
@@ -426,14 +426,14 @@ def test_what_is_no_tls(clients: TlsClients) -> None:
     connection.bio_write(b"454 4.7.0 TLS not available\r\n")
     with pytest.raises(SSL.Error) as caught:
         connection.do_handshake()
-    assert handshake.explain(caught.value).words == "does not speak TLS after it said that it would"
-    assert handshake.explain(ConnectionError()).words == "broke off the TLS handshake"
-    assert handshake.explain(None).words == "broke off the TLS handshake"
-    assert handshake.explain(SSL.Error([])).words == "broke off the TLS handshake"
+    assert handshake.explain(caught.value).words == "it does not speak TLS after it said that it would"
+    assert handshake.explain(ConnectionError()).words == "it broke off the TLS handshake"
+    assert handshake.explain(None).words == "it broke off the TLS handshake"
+    assert handshake.explain(SSL.Error([])).words == "it broke off the TLS handshake"
     for reason, words in (
-        ("tlsv1 unrecognized name", "has no certificate for the name mx.p.example"),
-        ("tlsv13 alert certificate required", "demands a certificate of ours (tlsv13 alert certificate required)"),
-        ("tlsv1 alert internal error", "broke off the TLS handshake (tlsv1 alert internal error)"),
+        ("tlsv1 unrecognized name", "it has no certificate for the name mx.p.example"),
+        ("tlsv13 alert certificate required", "it demands a certificate of ours (tlsv13 alert certificate required)"),
+        ("tlsv1 alert internal error", "it broke off the TLS handshake (tlsv1 alert internal error)"),
     ):
         assert handshake.explain(SSL.Error([("SSL routines", "", reason)])).words == words
 
@@ -450,7 +450,7 @@ def test_a_certificate_of_ours(clients: TlsClients, root: Authority, tmp_path: P
     assert handshake.prove().verified
     assert server.tls.getpeercert(binary_form=True) == ours.der
     assert clients.begin(demand(client=files)).explain(SSL.Error([("", "", "tlsv1 alert unknown ca")])).words == (
-        "refuses our certificate (tlsv1 alert unknown ca)"
+        "it refuses our certificate (tlsv1 alert unknown ca)"
     )
 
 

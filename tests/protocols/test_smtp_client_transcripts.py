@@ -6,27 +6,29 @@ inside TLS), ``send SENDER RECIPIENT... [WORD]``, ``write`` with escapes, ``end`
 first line says what kind of session it is.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as File
+from typing import Any
 
 import pytest
 
 from certmaild.protocols.errors import GrammarError
 from certmaild.protocols.smtp.client import events
 from certmaild.protocols.smtp.client.content import ContentUnfit
-from certmaild.protocols.smtp.client.grammar import Credentials, MailTerms, RcptTerms
+from certmaild.protocols.smtp.client.grammar import Credentials
 from certmaild.protocols.smtp.client.session import Session
 from certmaild.protocols.smtp.grammar import NULL_PATH, Path
+from certmaild.protocols.smtp.parameters import BodyKind, DeliverBy, MailArguments, Notify, RcptArguments
 
 FILES = sorted((File(__file__).parent.parent / "transcripts" / "smtp_client").glob("*.txt"))
-WORDS = {
+WORDS: dict[str, dict[str, Any]] = {
     "utf8": {"utf8": True},
     "tls": {"require_tls": True},
-    "7bit": {"eight_bit": False},
-    "full": {"returns_headers_only": False, "envid": b"QQ+2B1"},
+    "7bit": {"body": BodyKind.SEVEN_BIT},
+    "full": {"returns_full": True, "envid": b"QQ+2B1"},
     "size": {"size": 4711},
     "urgent": {"priority": 4},
-    "by": {"by_s": 120, "by_mode": "R"},
+    "by": {"deliver_by": DeliverBy(120, returns=True)},
 }
 
 
@@ -37,6 +39,13 @@ def unescape(text: str) -> bytes:
 def path(text: str) -> Path:
     local, _, domain = text.rpartition("@")
     return NULL_PATH if text == "<>" else Path(local, domain)
+
+
+def recipient(text: str) -> RcptArguments:
+    address, *notify = text.split(",")
+    if not notify:
+        return RcptArguments(path(address))
+    return RcptArguments(path(address), frozenset(map(Notify, notify)), b"rfc822;" + address.encode())
 
 
 def shown(event: object) -> str:
@@ -90,17 +99,10 @@ class Wire:
                 self.session.say_hello()
             case "send":
                 sender, *others = rest.split()
-                terms = MailTerms(path(sender))
+                mail = MailArguments(path(sender), body=BodyKind.EIGHT_BIT)
                 for word in (one for one in others if one in WORDS):
-                    terms = MailTerms(**({name: getattr(terms, name) for name in terms.__slots__} | WORDS[word]))
-                found = [one.split(",") for one in others if one not in WORDS]
-                self.session.send(
-                    terms,
-                    [
-                        RcptTerms(path(one), tuple(more), b"rfc822;" + one.encode() if more else None)
-                        for one, *more in found
-                    ],
-                )
+                    mail = replace(mail, **WORDS[word])
+                self.session.send(mail, [recipient(one) for one in others if one not in WORDS])
             case "write":
                 try:
                     self.session.write(unescape(rest))

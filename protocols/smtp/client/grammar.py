@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from certmaild.protocols.errors import GrammarError
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import NULL_PATH, Path, parse_path
+from certmaild.protocols.smtp.parameters import DEFAULT_NOTIFY, BodyKind, MailArguments, RcptArguments
 
 MAX_LINE = 2048
 """Octets of a reply line with its CRLF; RFC 5321 section 4.5.3.1.5 asks for 512."""
@@ -172,34 +173,6 @@ def _number(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class MailTerms:
-    """What MAIL is to say; a parameter is left out where the server does not offer its extension."""
-
-    reverse_path: Path
-    size: int = 0
-    eight_bit: bool = True
-    utf8: bool = False
-    require_tls: bool = False
-    returns_headers_only: bool = True
-    envid: bytes | None = None
-    """xtext."""
-    priority: int = 0
-    by_s: int | None = None
-    """Seconds that are left (RFC 2852)."""
-    by_mode: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RcptTerms:
-    """What one RCPT is to say."""
-
-    forward_path: Path
-    notify: tuple[str, ...] = ()
-    """Empty: NOTIFY is not given."""
-    orcpt: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Credentials:
     """User name and password for a smart host."""
 
@@ -214,36 +187,39 @@ def format_hello(verb: str, name: str) -> bytes:
     return f"{verb} {name}\r\n".encode("ascii")
 
 
-def format_mail(terms: MailTerms, offers: Offers) -> bytes:
-    """MAIL (RFC 5321 section 4.1.1.2) with what is offered. Raises `ValueError` for what cannot be sent."""
-    words = [b"MAIL FROM:" + (b"<>" if terms.reverse_path == NULL_PATH else _path(terms.reverse_path, terms.utf8))]
-    if offers.has_size and terms.size:
-        words.append(b"SIZE=%d" % terms.size)
-    if offers.eight_bit and terms.eight_bit:
+def format_mail(mail: MailArguments, offers: Offers) -> bytes:
+    """MAIL (RFC 5321 section 4.1.1.2), without the parameters that are not offered, but SMTPUTF8 and REQUIRETLS.
+
+    Raises `ValueError` for what cannot be sent.
+    """
+    words = [b"MAIL FROM:" + (b"<>" if mail.reverse_path == NULL_PATH else _path(mail.reverse_path, mail.utf8))]
+    if offers.has_size and mail.size:
+        words.append(b"SIZE=%d" % mail.size)
+    if offers.eight_bit and mail.body is BodyKind.EIGHT_BIT:
         words.append(b"BODY=8BITMIME")
-    if terms.utf8:
+    if mail.utf8:
         words.append(b"SMTPUTF8")
-    if terms.require_tls:
+    if mail.require_tls:
         words.append(b"REQUIRETLS")
     if offers.dsn:
-        words.append(b"RET=HDRS" if terms.returns_headers_only else b"RET=FULL")
-        if terms.envid is not None:
-            words.append(b"ENVID=" + _value(terms.envid))
-    if offers.priority and terms.priority:
-        words.append(b"MT-PRIORITY=%d" % terms.priority)
-    if offers.deliver_by and terms.by_s is not None:
-        words.append(b"BY=%d;" % terms.by_s + _value(terms.by_mode.encode()))
+        words.append(b"RET=FULL" if mail.returns_full else b"RET=HDRS")
+        if mail.envid is not None:
+            words.append(b"ENVID=" + _value(mail.envid))
+    if offers.priority and mail.priority:
+        words.append(b"MT-PRIORITY=%d" % mail.priority)
+    if offers.deliver_by and (by := mail.deliver_by) is not None:
+        words.append(b"BY=%d;%s%s" % (by.seconds, b"R" if by.returns else b"N", b"T" if by.traces else b""))
     return b" ".join(words) + b"\r\n"
 
 
-def format_rcpt(terms: RcptTerms, offers: Offers, *, utf8: bool) -> bytes:
-    """RCPT (RFC 5321 section 4.1.1.3) with what is offered. Raises `ValueError` for what cannot be sent."""
-    words = [b"RCPT TO:" + _path(terms.forward_path, utf8)]
+def format_rcpt(rcpt: RcptArguments, offers: Offers, *, utf8: bool) -> bytes:
+    """RCPT (RFC 5321 section 4.1.1.3), without the parameters that are not offered. Raises `ValueError`, likewise."""
+    words = [b"RCPT TO:" + _path(rcpt.forward_path, utf8)]
     if offers.dsn:
-        if terms.notify:
-            words.append(b"NOTIFY=" + _value(",".join(terms.notify).encode()))
-        if terms.orcpt is not None:
-            words.append(b"ORCPT=" + _value(terms.orcpt))
+        if rcpt.notify != DEFAULT_NOTIFY:
+            words.append(b"NOTIFY=" + ",".join(sorted(one.value for one in rcpt.notify)).encode("ascii"))
+        if rcpt.orcpt is not None:
+            words.append(b"ORCPT=" + _value(rcpt.orcpt))
     return b" ".join(words) + b"\r\n"
 
 

@@ -28,8 +28,9 @@ from certmaild.protocols.smtp.client.events import (
     TlsReady,
     TlsRefused,
 )
-from certmaild.protocols.smtp.client.grammar import Credentials, MailTerms, Offers, RcptTerms, Reply, ReplyReader
+from certmaild.protocols.smtp.client.grammar import Credentials, Offers, Reply, ReplyReader
 from certmaild.protocols.smtp.client.states import TRANSITIONS, Move, State
+from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 
 CHUNK = 256 * 1024
 """Octets of a BDAT chunk, at least, but for the last."""
@@ -61,6 +62,8 @@ class Session:
         """``may_log_in``: TLS has proven whom we talk to, so a password may be sent."""
         self.state = State.CONNECTED
         self.offers = Offers()
+        self.replies = 0
+        """Replies so far: whoever waits sees by it that the server is alive."""
         self._hostname = hostname
         self._is_lmtp = is_lmtp
         self._may_log_in = may_log_in
@@ -119,7 +122,7 @@ class Session:
             self._responses = [grammar.format_response(text) for text in texts]
             self._ask(b"AUTH LOGIN\r\n", _Asked.LOGIN)
 
-    def send(self, mail: MailTerms, recipients: Sequence[RcptTerms]) -> None:
+    def send(self, mail: MailArguments, recipients: Sequence[RcptArguments]) -> None:
         """Begin a transaction.
 
         Raises `ValueError` for an address that cannot be sent, and `StateError` where the message needs what is not
@@ -189,6 +192,7 @@ class Session:
         return self._events.popleft()
 
     def _take(self, reply: Reply) -> None:
+        self.replies += 1
         if reply.code == _CLOSING:
             self._close(reply)
         elif not self._asked:
