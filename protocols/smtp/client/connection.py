@@ -49,7 +49,7 @@ CLOSING_S = 15
 class Patience:
     """Seconds that a server may be silent (RFC 5321 section 4.5.3.2)."""
 
-    connect: float = 30
+    connect: int = 30
     """Until the TCP connection stands, for each address."""
     greeting: float = 300
     handshake: float = 60
