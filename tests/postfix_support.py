@@ -14,8 +14,10 @@ Find = Callable[[str], str]
 
 
 @contextmanager
-def running_postfix(daemon: Daemon, program: Find, tmp_path: Path, *settings: str) -> Iterator[Path]:
-    """Its configuration folder. ``settings`` are further lines of ``main.cf``."""
+def running_postfix(
+    daemon: Daemon, program: Find, tmp_path: Path, *settings: str, port: int | None = None
+) -> Iterator[Path]:
+    """Its configuration folder. ``settings`` are further lines of ``main.cf``; on ``port`` it takes mail too."""
     command = program("postfix")
     if os.geteuid() != 0:
         pytest.skip("Postfix starts as root only")
@@ -48,6 +50,8 @@ def running_postfix(daemon: Daemon, program: Find, tmp_path: Path, *settings: st
     ]
     if not any(line.startswith("postlog") for line in services):
         services.append("postlog   unix-dgram n  -       n       -       1       postlogd")
+    if port is not None:
+        services.append(f"127.0.0.1:{port} inet n - n - - smtpd")
     (config / "master.cf").write_text("\n".join(services) + "\n")
     run(command, "-c", str(config), "start", home=tmp_path)
     try:

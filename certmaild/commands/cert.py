@@ -55,7 +55,7 @@ def show_certificate(place: Place, as_json: bool) -> None:
 @cert.command("next")
 @pass_place
 def make_next(place: Place) -> None:
-    """Make the key that comes next, and say what to publish before it serves."""
+    """Make the key that comes next, and say what to publish first."""
     config = place.config
     if not config.tls.private:
         if config.tls.next_key is None or not config.tls.next_key.exists():
@@ -82,7 +82,7 @@ def make_next(place: Place) -> None:
 @click.option("--force", is_flag=True, help="Also when DNS does not show the next key.")
 @pass_place
 def roll(place: Place, force: bool) -> None:
-    """Let the next key serve, under a fresh certificate of our own authority."""
+    """Let the next key serve, under a fresh certificate."""
     config = place.config
     if not config.tls.private:
         raise Failed("Your certificate is by another authority: put its new certificate and key in place yourself.")

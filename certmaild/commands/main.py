@@ -17,6 +17,7 @@ from certmaild.commands.dkim import dkim
 from certmaild.commands.dns import dns
 from certmaild.commands.init import init
 from certmaild.commands.partner import partner
+from certmaild.commands.partner_hello import hello
 from certmaild.commands.queue import queue
 from certmaild.commands.status import status
 from certmaild.commands.trace import trace
@@ -58,6 +59,9 @@ def cli(context: click.Context, config_file: Path | None, data: Path | None) -> 
 
 for command in (init, config, user, device, alias, partner, cert, dkim, dns, calibrate, status, check, trace, queue):
     cli.add_command(command)
+
+
+partner.add_command(hello)
 
 
 def sentence_for(problem: Exception) -> tuple[str, int] | None:

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @click.group()
 def queue() -> None:
-    """Look at mail on its way to other servers, and say what is to become of it.
+    """See and steer mail that is on its way to other servers.
 
     Works beside the running server and without it. An ID is what list shows, and what the sender's program was told
     with the 250.
