@@ -1,5 +1,5 @@
 """What idle clients cost: `bench/idle.py [--clients N] [--accounts N] [--messages N] [--compress] [--deliveries N]
-[--silence SECONDS] [--workers N] [--folder DIR]`.
+[--silence SECONDS] [--still-here SECONDS] [--workers N] [--folder DIR]`.
 
 Fills the INBOX of each account, starts the daemon anew, and lets clients log in, select INBOX and IDLE over real TLS,
 spread over the accounts. Prints the daemon's memory for each, its CPU over a time of silence (120 s by default: as long
@@ -29,17 +29,19 @@ from usage import read_cpu_s
 
 CLIENTS_A_PROCESS = 5000
 READY_S = 1800
+STILL_HERE_S = 120
 SETTLED_S = 0.01
-SETTLE_S = 60
+SETTLE_S = 10
 EXISTS_S = 60
 DELIVER_PAUSE_S = 0.05
 
 
 def prepare(
-    folder: Path, accounts: int, messages: int, clients: int, *, workers: int = 0
+    folder: Path, accounts: int, messages: int, clients: int, *, workers: int = 0, still_here_s: int = STILL_HERE_S
 ) -> tuple[Daemon, list[Account]]:
     """A daemon, stopped, over accounts whose INBOX holds so many messages; what ``folder`` has already is used."""
-    daemon = Daemon(folder, workers=workers, tables=f"[limits]\nconnections = {clients + 100}")
+    limits = f"[limits]\nconnections = {clients + 100}\nidle_still_here = {still_here_s}"
+    daemon = Daemon(folder, workers=workers, tables=limits)
     known = folder / f"accounts-{accounts}-{messages}.json"
     if known.exists():
         daemon.configure()
@@ -172,7 +174,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         words = sys.argv[1:]
         folder = Path(words[words.index("--folder") + 1] if "--folder" in words else temporary)
-        daemon, accounts = prepare(folder, count, messages, clients, workers=wish("workers", 0))
+        daemon, accounts = prepare(
+            folder, count, messages, clients, workers=wish("workers", 0), still_here_s=wish("still-here", STILL_HERE_S)
+        )
         with daemon.start():
             measure(daemon, accounts, clients, compress=compress, silence_s=silence_s, deliveries=deliveries)
 

@@ -27,6 +27,7 @@ from certmaild.protocols.imap.session import Session
 from certmaild.protocols.imap.states import Move, State
 from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
 from certmaild.protocols.limits import Limits
+from certmaild.protocols.rounds import Rounds
 from certmaild.protocols.transport import Clock, Transport
 from certmaild.protocols.turns import Turns
 
@@ -56,6 +57,7 @@ class ImapFactory(Factory):
         self.limits = limits
         self.clock = clock
         self.turns = turns or Turns(clock)
+        self.rounds = Rounds(clock)
         self.connections: Connections[ImapServer] = Connections()
         self._sessions = 0
 
@@ -388,8 +390,8 @@ class ImapServer(Protocol):
 
     async def wait(self, timeout_s: float) -> Woken:
         """Wait for input, a change, or the time."""
-        end = self._clock.seconds() + timeout_s
-        timer = self._clock.callLater(timeout_s, self._line.wake_in_turn)
+        rounds, wake = self._house.rounds, self._line.wake_in_turn
+        rounds.add(wake, timeout_s)
         self._idling = True
         try:
             while True:
@@ -400,13 +402,12 @@ class ImapServer(Protocol):
                     return Woken.CHANGE
                 if self._session.has_input or self._line.refill():
                     return Woken.INPUT
-                if self._clock.seconds() >= end:
+                if wake not in rounds:
                     return Woken.TIME
                 await self._await_input()
         finally:
             self._idling = False
-            if timer.active():
-                timer.cancel()
+            rounds.drop(wake)
 
     def later(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
         """Do something after so long."""
