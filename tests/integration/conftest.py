@@ -9,7 +9,8 @@ import pytest
 from daemon import Account, Daemon
 
 numbers = count(1)
-WITH_WORKERS = ("test_curl", "test_python_clients", "test_swaks")
+WITH_WORKERS_LONG = ("test_hostile_floods",)
+"""What is about the turns within one process meets two workers in `tox -e long` only."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,9 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every client meets one process and two workers; the slower ones the latter in `tox -e long` only."""
+    """Every client meets one process and two workers."""
     if "daemon" in metafunc.fixturenames:
-        marks = () if Path(metafunc.module.__file__ or "").stem in WITH_WORKERS else pytest.mark.long
+        marks = pytest.mark.long if Path(metafunc.module.__file__ or "").stem in WITH_WORKERS_LONG else ()
         params = [pytest.param(0, id="alone"), pytest.param(2, id="workers", marks=marks)]
         metafunc.parametrize("daemon", params, indirect=True, scope="session")
 
