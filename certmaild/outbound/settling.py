@@ -9,8 +9,8 @@ from certmaild.mailbox.identifiers import QueueId
 from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.mailbox.layout_queue import Message, Task, TaskState
 from certmaild.outbound.interfaces import News, Occasion, QueuedMessage, Reporter, Work
-from certmaild.outbound.spool import Spool, decode_place, described, encode_fate, recipient_of
-from certmaild.outbound.values import Delivered, Fate, Notify, Problem
+from certmaild.outbound.spool import Spool, decode, decode_place, described, encode_fate, recipient_of
+from certmaild.outbound.values import Delivered, Envelope, Fate, Notify, Problem
 
 log = Logger()
 
@@ -54,11 +54,12 @@ class Settler:
         """File the fates of one try, by the recipients' numbers. ``also`` runs in the same transaction."""
         now = int(self._seconds())
         full = any(isinstance(fate, Delivered) for _, fate in fates.values())
-        results = {number: self._after_try(task, fate, now, full) for number, (task, fate) in fates.items()}
+        traced = "T" in decode(Envelope, message.envelope).by_mode
+        results = {number: self._after_try(task, fate, now, full, traced) for number, (task, fate) in fates.items()}
         self._log(queue_id, list(results.values()))
         await self.settle(queue_id, message, results, also)
 
-    def _after_try(self, task: Task, fate: Fate, now: int, others_went: bool) -> Result:
+    def _after_try(self, task: Task, fate: Fate, now: int, others_went: bool, traced: bool) -> Result:
         if isinstance(fate, Problem) and fate.code == RECIPIENTS_FULL and others_went:
             # Only too many for one transaction: each such try delivers some, so this ends.
             return Result(replace(task, state=TaskState.READY), fate)
@@ -67,7 +68,10 @@ class Settler:
             task, attempts=attempts, first_s=task.first_s or now, last_s=now, fate=encode_fate(fate), next_s=now
         )
         if isinstance(fate, Delivered):
-            asked = Notify.SUCCESS in recipient_of(task).notify and not fate.relays_dsn
+            notify = recipient_of(task).notify
+            asked = Notify.SUCCESS in notify and not fate.relays_dsn
+            # Each relay is reported where DELIVERBY asks for a trace (RFC 2852 section 4).
+            asked = asked or (traced and Notify.NEVER not in notify)
             return Result(replace(task, state=TaskState.DELIVERED), fate, Occasion.RELAYED if asked else None)
         if fate.permanent:
             return Result(replace(task, state=TaskState.FAILED), fate, Occasion.FAILED)

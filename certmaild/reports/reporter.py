@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 
 from certmaild.outbound.interfaces import News, Occasion, QueuedMessage, Work
-from certmaild.outbound.values import Notify, RouteKind
+from certmaild.outbound.values import Envelope, Notify, RouteKind
 from certmaild.reports.delivery_report import Reported, format_delivery_report
 from certmaild.reports.service_mail import NotWritable, ServiceMail
 
@@ -36,7 +36,7 @@ class SenderReports:
         Raises `StoreUnavailable`.
         """
         reverse_path = message.envelope.reverse_path
-        wanted = [_as_said(one) for one in news if _ASKED_BY[one.occasion] in one.recipient.notify]
+        wanted = [_as_said(one) for one in news if _is_wanted(one, message.envelope)]
         if not wanted or not reverse_path.local:
             return None
         content = format_delivery_report(
@@ -52,6 +52,13 @@ class SenderReports:
         except NotWritable as reason:
             log.warn("no report on message {queue_id}: {reason}", queue_id=message.queue_id, reason=str(reason))
             return None
+
+
+def _is_wanted(one: News, envelope: Envelope) -> bool:
+    """By NOTIFY; a relay also where DELIVERBY asks for a trace (RFC 2852 section 4)."""
+    notify = one.recipient.notify
+    traced = one.occasion is Occasion.RELAYED and "T" in envelope.by_mode and Notify.NEVER not in notify
+    return traced or _ASKED_BY[one.occasion] in notify
 
 
 def _as_said(one: News) -> News:

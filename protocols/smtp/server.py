@@ -242,7 +242,11 @@ class SmtpConnection(Protocol):
     def _new_session(self) -> Session:
         in_tls, offer_starttls = self._tls is not None, self.factory.tls is not None
         terms = self._terrain.terms(
-            self._peer, in_tls=in_tls, offer_starttls=offer_starttls, is_partner=self._is_partner
+            self._peer,
+            in_tls=in_tls,
+            offer_starttls=offer_starttls,
+            is_partner=self._is_partner,
+            now_s=int(self.factory.clock.seconds()),
         )
         return Session(terms)
 

@@ -30,8 +30,10 @@ class Terrain:
         """Whether TLS begins with the first octet (RFC 8314 section 3)."""
         return self.listener is Listener.SUBMISSIONS
 
-    def terms(self, peer: str, *, in_tls: bool, offer_starttls: bool, is_partner: bool = False) -> Terms:
-        """The terms for a connection of ``peer``, an IP address, in its present condition."""
+    def terms(
+        self, peer: str, *, in_tls: bool, offer_starttls: bool, is_partner: bool = False, now_s: int = 0
+    ) -> Terms:
+        """The terms for a connection of ``peer``, an IP address, in its present condition since ``now_s``."""
         return Terms(
             hostname=self.hostname,
             limits=self.limits,
@@ -40,6 +42,7 @@ class Terrain:
             offer_starttls=offer_starttls,
             require_tls=self.is_submission or (self.require_tls and not self._is_clear(peer)),
             is_partner=is_partner,
+            now_s=now_s,
         )
 
     def _is_clear(self, peer: str) -> bool:

@@ -2,22 +2,37 @@
 
 import email
 import re
+from collections.abc import AsyncIterator, Mapping
 from email.policy import default
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from delivery_support import NOW, House
 from support import memory_engine, run
 
+from certmaild.held_mail import CourierWithMailboxes, PlannerWithMailboxes
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls_values import Level
+from certmaild.mailbox import ownership
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Role, SentCopies
 from certmaild.mailbox.layout_queue import TaskState
-from certmaild.outbound.interfaces import News, Occasion, QueuedMessage
-from certmaild.outbound.values import Destination, Envelope, Notify, Problem, Recipient, RouteKind
+from certmaild.outbound.interfaces import CourierConnection, News, Occasion, QueuedMessage, Terms
+from certmaild.outbound.values import (
+    Delivered,
+    Destination,
+    Envelope,
+    Fate,
+    Notify,
+    OutgoingMessage,
+    Plan,
+    Problem,
+    Recipient,
+    RouteKind,
+)
 from certmaild.partners.book import PartnerBook
 from certmaild.partners.record import PartnerRecord
 from certmaild.protocols.smtp.errors import Refusal
@@ -209,15 +224,26 @@ def read(content: bytes) -> tuple[email.message.Message, str, str]:
     return message, " ".join(message.get_payload(0).get_content().split()), message.get_payload(1).as_string()
 
 
-def report(house: House, *, sender: SmtpPath, to: Recipient, occasion: Occasion = Occasion.FAILED) -> bool:
+UNKNOWN = Problem(True, 550, "5.1.1", "There is no such mailbox.", "mx.other.example", "550 5.1.1 Unknown")
+
+
+def report(
+    house: House,
+    *,
+    sender: SmtpPath,
+    to: Recipient,
+    occasion: Occasion = Occasion.FAILED,
+    fate: Fate = UNKNOWN,
+    by_mode: str = "",
+) -> bool:
     """Have a report filed; whether there is one."""
 
     async def header() -> bytes:
         return OWN.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
     async def work() -> bool:
-        fate = Problem(True, 550, "5.1.1", "There is no such mailbox.", "mx.other.example", "550 5.1.1 Unknown")
-        queued = QueuedMessage("00" * 6, Envelope(sender, require_tls=True), None, int(NOW) - 60, 100, header)
+        envelope = Envelope(sender, require_tls=True, by_mode=by_mode)
+        queued = QueuedMessage("00" * 6, envelope, None, int(NOW) - 60, 100, header)
         filed = await house.correspondence.reporter.prepare(queued, [News(to, occasion, fate, 1, int(NOW))])
         if filed is not None:
             await house.engine.write(filed)
@@ -322,3 +348,82 @@ def test_a_letter_over_quota_is_read_all_the_same(house: House) -> None:
     house.add("dora", octets_limit=10)
     run(house.correspondence.mail.write(letter("x"), "dora@example.com"))
     assert len(house.mail_of("dora")) == 1
+
+
+# What was held comes in time.
+
+
+def outgoing(house: House) -> OutgoingMessage:
+    """The oldest in the queue, for its recipients here."""
+    message = house.queued()[0]
+    here = tuple(to for to, _, _ in message.recipients if to.route is RouteKind.SEALED)
+
+    async def content() -> AsyncIterator[bytes]:
+        yield message.content[:100]
+        yield message.content[100:]
+
+    return OutgoingMessage(message.envelope, here, len(message.content), content, message.queue_id)
+
+
+async def held_connection(house: House) -> CourierConnection:
+    """What the runner gets for a destination here."""
+    nothing_outside: Any = object()
+    plan = await PlannerWithMailboxes(nothing_outside).plan(Destination(RouteKind.SEALED, "example.com"), Terms.NORMAL)
+    assert isinstance(plan, Plan)
+    connection = await CourierWithMailboxes(nothing_outside, house.delivery).connect(plan)
+    assert not isinstance(connection, Problem)
+    return connection
+
+
+def test_what_was_held_comes_into_the_mailboxes_in_its_time(house: House) -> None:
+    house.add("dora", octets_limit=2000)
+    asked = {"notify": frozenset({Notify.SUCCESS})}
+    house.send("bob", "dora", sender="ann", content=OWN, mail=mail(hold_for_s=60), **asked)
+    dora = UserId(house.users["dora"].user_id)
+    run(house.engine.write(lambda txn: ownership.add_use(txn, house.secrets, dora, 2000, 1)))
+    ends: list[str] = []
+
+    async def carry() -> Mapping[Recipient, Fate]:
+        connection = await held_connection(house)
+        fates = await connection.send(outgoing(house), lambda: ends.append("end"))
+        assert connection.is_open
+        await connection.close()
+        return fates
+
+    fates = {str(to.path): fate for to, fate in run(carry()).items()}
+    assert isinstance(fates["bob@example.com"], Delivered)
+    full = fates["dora@example.com"]
+    assert isinstance(full, Problem) and not full.permanent and full.words == "The mailbox is full."
+    (arrived,) = house.mail_of("bob")
+    assert arrived.content.startswith(b"Received: by mx.example.com with ESMTPSA")
+    assert arrived.prefix.startswith(b"Return-Path: <ann@example.com>\r\nDelivered-To: bob@example.com\r\n")
+    assert not house.mail_of("dora") and ends == ["end"]
+
+
+def test_what_was_held_is_not_filed_by_who_lost_the_lead(house: House) -> None:
+    house.send("bob", sender="ann", content=OWN, mail=mail(hold_for_s=60))
+
+    def lost() -> None:
+        raise ZeroDivisionError
+
+    async def carry() -> None:
+        await (await held_connection(house)).send(outgoing(house), lost)
+
+    with pytest.raises(ZeroDivisionError):
+        run(carry())
+    assert not house.mail_of("bob") and house.delivery.unfinished.total == 0
+
+
+def test_a_report_says_of_what_was_held_that_it_is_delivered(house: House) -> None:
+    to = Recipient(SmtpPath("bob", "example.com"), RouteKind.SEALED, "a mailbox here", frozenset({Notify.SUCCESS}))
+    assert report(house, sender=ANN, to=to, occasion=Occasion.RELAYED, fate=Delivered("", "250 2.0.0 Ok", None))
+    _, words, status = read(house.mail_of("ann")[0].content)
+    assert words.startswith("Your message lies in the recipient's mailbox") and "Action: delivered" in status
+
+
+def test_a_trace_is_reported_at_each_relay(house: House) -> None:
+    taken = Delivered("mx.other.example", "250 Ok", None)
+    assert not report(house, sender=ANN, to=DAN, occasion=Occasion.RELAYED, fate=taken)
+    assert report(house, sender=ANN, to=DAN, occasion=Occasion.RELAYED, fate=taken, by_mode="NT")
+    never = Recipient(DAN.path, DAN.route, DAN.reason, frozenset({Notify.NEVER}))
+    assert not report(house, sender=ANN, to=never, occasion=Occasion.RELAYED, fate=taken, by_mode="NT")
