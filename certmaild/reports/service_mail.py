@@ -72,9 +72,12 @@ class ServiceMail:
 
         Durable when it returns. Raises `NotWritable`, `StoreUnavailable`.
         """
+        await self._engine.write(await self.prepare_letter(letter, to), grows=True)
+
+    async def prepare_letter(self, letter: EmailMessage, to: str) -> Work:
+        """What `write` does, for a transaction that may be another's. Raises as `prepare` does."""
         path = _path(to)
-        work = await self.prepare(self.octets(letter, path), path)
-        await self._engine.write(work, grows=True)
+        return await self.prepare(self.octets(letter, path), path)
 
     def octets(self, letter: EmailMessage, to: Path) -> bytes:
         """The letter as it is sent, with From, To, Date, Message-ID and Auto-Submitted (RFC 3834) where it has none."""
@@ -173,6 +176,7 @@ class ServiceMail:
             utf8=needs_utf8,
             needs_utf8=needs_utf8,
             require_tls=require_tls,
+            tls_optional=departure.makes_tls_optional,
         )
         recipient = OutsideRecipient(path, RouteKind.SERVICE, _REASON, frozenset({Notify.NEVER}))
         received = f"Received: by {self._name().hostname} id {queue_id};\r\n\t".encode() + format_date(now) + b"\r\n"

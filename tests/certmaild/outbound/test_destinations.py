@@ -1,5 +1,6 @@
 """MX, implicit MX, null MX, loops, literals: which servers take mail for a domain."""
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ THREE = {
 
 def test_by_preference_and_at_random_among_equals() -> None:
     assert names(find(THREE)) == ["c.example.org", "a.example.org", "b.example.org"]
-    seen = {tuple(names(find(THREE, shuffle=__import__("random").shuffle))) for _ in range(200)}
+    seen = {tuple(names(find(THREE, shuffle=random.shuffle))) for _ in range(200)}
     assert seen == {
         ("c.example.org", "a.example.org", "b.example.org"),
         ("c.example.org", "b.example.org", "a.example.org"),

@@ -1,6 +1,6 @@
 """Who is asked for what proof: partners' records, DANE, MTA-STS, the default, and what messages ask themselves."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -244,8 +244,6 @@ CA = Path("ca.pem")
     ids=lambda value: value.level.value if isinstance(value, PartnerRecord) else "",
 )
 def test_a_record_counts_as_written(record: PartnerRecord, demand: Demand) -> None:
-    from dataclasses import replace
-
     world = World(TABLE, record, sts=sts("enforce", "nobody.example"), level=Level.DANE_ONLY)
     assert world.demand() == replace(demand, policy="partner example.org")
     assert world.watch.policies == []
