@@ -44,6 +44,7 @@ LISTENERS = ("imaps", "pop3s", "smtp", "submission", "submissions")
 _DEFAULT_PORTS = {"imaps": 1993, "pop3s": 1995, "smtp": 1025, "submission": 1587, "submissions": 1465}
 MAX_WORKERS = 256
 Network: TypeAlias = IPv4Network | IPv6Network
+_THIS_MACHINE = (ip_network("127.0.0.0/8"), ip_network("::1"))
 
 
 # The configuration as the program sees it.
@@ -88,6 +89,14 @@ class Inbound:
     tls_required: bool = True
     clear_networks: tuple[Network, ...] = ()
     """Who may deliver without TLS all the same."""
+    checks: bool = True
+    """SPF, DKIM, ARC and DMARC of what comes."""
+    unchecked_networks: tuple[Network, ...] = _THIS_MACHINE
+    """Whose mail is not checked: own servers, which have looked at it."""
+    honours_dmarc: bool = True
+    """What a domain asks for by DMARC is done, and not only written down."""
+    arc_sealers: tuple[str, ...] = ()
+    """Domains whose word on what they passed on counts (RFC 8617); lower-case A-labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +249,7 @@ class _Reader:
             file.padding,
             int(file.free_disk),
             int(file.shutdown_time),
-            Inbound(file.inbound.tls == "required", self._networks()),
+            self._inbound(),
             self._limits(),
             self._passwords(),
             self._outbound(),
@@ -324,13 +333,24 @@ class _Reader:
             self._say("listen", "two listeners have the same port")
         return Listen(tuple(listen.address), **ports)
 
-    def _networks(self) -> tuple[Network, ...]:
+    def _inbound(self) -> Inbound:
+        given = self._file.inbound
+        return Inbound(
+            given.tls == "required",
+            self._networks("clear_networks", given.clear_networks),
+            given.checks,
+            self._networks("unchecked_networks", given.unchecked_networks),
+            given.dmarc == "honour",
+            tuple(self._host("inbound.arc_sealers", one) for one in given.arc_sealers),
+        )
+
+    def _networks(self, key: str, all_given: tuple[str, ...]) -> tuple[Network, ...]:
         networks = []
-        for given in self._file.inbound.clear_networks:
+        for given in all_given:
             try:
                 networks.append(ip_network(given))
             except ValueError:
-                self._say("inbound.clear_networks", f'expected networks such as "192.0.2.0/24", found {given!r}')
+                self._say(f"inbound.{key}", f'expected networks such as "192.0.2.0/24", found {given!r}')
         return tuple(networks)
 
     def _limits(self) -> Limits:

@@ -93,6 +93,10 @@ class _TlsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _InboundFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: Literal["required", "offered"] = "required"
     clear_networks: tuple[str, ...] = ()
+    checks: bool = True
+    unchecked_networks: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    dmarc: Literal["honour", "report"] = "honour"
+    arc_sealers: tuple[str, ...] = ()
 
 
 class _OutboundFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,7 +149,7 @@ class _SearchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _COUNTS = frozenset(
     "recipients connections_per_address connections sessions_per_credential sessions_per_mailbox "
-    "bad_commands_before_login bad_commands commands_in_flight mime_parts mime_depth".split()
+    "bad_commands_before_login bad_commands commands_in_flight mime_parts mime_depth dkim_signatures".split()
 )
 
 
@@ -245,6 +249,7 @@ def _sentence(fault: str) -> str:
 _CHOICES = {
     "tls.minimum": '"1.2" or "1.3"',
     "inbound.tls": '"required" or "offered"',
+    "inbound.dmarc": '"honour" or "report"',
     "passwords.kdf": '"bcrypt"',
     "outbound.level": '"encrypt", "verify", "secure", "dane", "dane-only" or "sts" ("may" only for a partner)',
     "partner.level": '"may", "encrypt", "verify", "secure", "dane", "dane-only", "sts" or "pin"',

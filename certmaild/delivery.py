@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from certmaild.filing import DeliverySettings, Filing, Finished, InThread, held_until
-from certmaild.inbound.inspection import Inspection, Inspector
+from certmaild.inbound.inspection import NOT_LOOKED_AT, Inspection, Inspector, Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.blobs import BlobWriter
@@ -219,6 +219,7 @@ class MailTransaction:
             if rest and (pause := blob.write(rest)) is not None:
                 await pause
             await self._check_authors()
+            verdict = await self._inspect()
             stored = await blob.finish()
             self._blob = None
         except StoreUnavailable as error:
@@ -238,6 +239,7 @@ class MailTransaction:
                     tuple(self._outside.values()),
                     self._stored_header,
                     self._departure,
+                    verdict,
                 )
             )
         except BaseException as error:
@@ -252,6 +254,8 @@ class MailTransaction:
     def abort(self) -> None:
         """Drop it; what was staged goes to the collector."""
         self._end()
+        if self._inspection is not None:
+            self._inspection.cancel()
         blob, self._blob = self._blob, None
         if blob is not None:
             _let_run(blob.abort())
@@ -271,7 +275,8 @@ class MailTransaction:
                 delivery.engine, delivery.seconds, padding=delivery.settings.padding, random=delivery.random
             )
             self._scanner = limits.new_scanner()
-            self._header = HeaderCollector(self._edit, limit=limits.header_block)
+            body = (lambda octets: None) if self._inspection is None else self._inspection.take_body
+            self._header = HeaderCollector(self._edit, limit=limits.header_block, body=body)
         return self._blob, self._scanner, self._header
 
     def _end(self) -> None:
@@ -291,6 +296,8 @@ class MailTransaction:
         facts = self._facts = read_header(header, authserv_id=settings.hostname.encode())
         if facts.received > MAX_RECEIVED:
             raise LOOP
+        if self._inspection is not None:
+            self._inspection.take_header(header)
         if self._hop.login is None:
             return facts.header
         missing = b""
@@ -302,10 +309,8 @@ class MailTransaction:
         return missing + facts.header
 
     async def _check_authors(self) -> None:
-        """On submission every From and Sender is one's own (PROTOCOLS section 7); else no absent partner's."""
+        """On submission every From and Sender is one's own (PROTOCOLS section 7)."""
         login, facts = self._hop.login, self._facts
-        if self._inspection is not None and facts is not None:
-            self._inspection.check_authors(facts.froms)
         if login is None or facts is None:
             return
         seen: set[str] = set()
@@ -314,6 +319,11 @@ class MailTransaction:
                 if author not in seen and not await self._delivery.owns(login, author):
                     raise Refusal(550, "5.7.1", "From or Sender is not your address")
                 seen.add(author)
+
+    async def _inspect(self) -> Verdict:
+        if self._inspection is None or self._facts is None:
+            return NOT_LOOKED_AT
+        return await self._inspection.finish(self._facts.froms)
 
 
 def refusal_for(error: StoreUnavailable) -> Refusal:

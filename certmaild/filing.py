@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
+from certmaild.inbound.inspection import NOT_LOOKED_AT, Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.arrivals import SLICE, Recipient, seal_all, write_arrivals
@@ -71,6 +72,8 @@ class Finished:
     """As it is stored, without the blank line."""
     departure: Departure | None = None
     """Known where somebody is outside."""
+    verdict: Verdict = NOT_LOOKED_AT
+    """Of who looked at it, on its way from another server."""
 
 
 class Filing:
@@ -143,7 +146,7 @@ class Filing:
         recipients = []
         for route in routes:
             to = route.address.wire
-            prefix = format_prefix(reverse_path, to, received, date)
+            prefix = format_prefix(reverse_path, to, received, date, message.verdict.results)
             card = encode_card(
                 blob,
                 message.facts,
@@ -151,6 +154,7 @@ class Filing:
                 prefix=prefix,
                 reverse_path=reverse_path.encode(),
                 original_recipient=to.encode(),
+                special_use=SpecialUse.JUNK if message.verdict.is_junk else 0,
             )
             recipients.append(
                 Recipient(route.recipient.user_id, route.recipient.public_key, card, blob.size + len(prefix))

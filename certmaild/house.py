@@ -24,7 +24,8 @@ from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
 from certmaild.filing import DeliverySettings
 from certmaild.gatekeeper import InProcessGatekeeper
-from certmaild.inbound.inspection import Inspector
+from certmaild.inbound.checks import Tools
+from certmaild.inbound.inspection import InspectionSettings, Inspector
 from certmaild.inbound.partner_gate import PartnerGate
 from certmaild.kdf_pool import (
     PLACES,
@@ -42,6 +43,7 @@ from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.processes import this_process
+from certmaild.outbound.resolver import Resolver, configured_servers
 from certmaild.partners.stored import LivePartners
 from certmaild.protocols.imap.server import ImapFactory
 from certmaild.protocols.pop3.server import Pop3Factory
@@ -183,6 +185,10 @@ class House:
         )
         self.gatekeeper.start()
         self.gate = PartnerGate(self.partners.book, clock.seconds)
+        self.resolver = Resolver(clock, configured_servers(config.resolvers))
+        self.inspector = Inspector(
+            self.gate, self.secrets.trace_hash, _inspection_settings(config), self._tools(config)
+        )
         self.correspondence = Correspondence(
             self.engine, self.secrets, config, partners=self.partners.book, seconds=clock.seconds
         )
@@ -196,7 +202,7 @@ class House:
             others_first=self.turns.others_first,
             in_thread=self._in_thread,
             tally=self.tally,
-            inspector=Inspector(self.gate, self.secrets.trace_hash),
+            inspector=self.inspector,
             spool=self.correspondence.spool,
             reporter=self.correspondence.reporter,
             signer=lambda: self.correspondence.signer,
@@ -204,6 +210,10 @@ class House:
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
         self._sweeping.clock = clock
         self._sweeping.start(SWEEP_S, now=False)
+
+    def _tools(self, config: Config) -> Tools:
+        limits = config.limits
+        return Tools(self.resolver, self._in_thread, self.reactor, limits.check_time, limits.dkim_signatures)
 
     def _rounds_for(self, config: Config) -> int:
         return config.passwords.rounds or self._rounds
@@ -284,6 +294,8 @@ class House:
         self.delivery.settings = _delivery_settings(new)
         self.correspondence.take_over(new)
         self.delivery.router = self.correspondence.router
+        self.resolver.take_over(configured_servers(new.resolvers))
+        self.inspector.settings, self.inspector.tools = _inspection_settings(new), self._tools(new)
         self.mailboxes.padding = new.padding
         self.mailboxes.ahead = new.search.ahead
         for factory in self.factories:
@@ -330,6 +342,17 @@ def _terrain(listener: Listener, config: Config) -> Terrain:
 
 def _delivery_settings(config: Config) -> DeliverySettings:
     return DeliverySettings(config.hostname, config.limits, config.padding, config.privacy)
+
+
+def _inspection_settings(config: Config) -> InspectionSettings:
+    inbound = config.inbound
+    return InspectionSettings(
+        config.hostname,
+        inbound.checks,
+        inbound.unchecked_networks,
+        inbound.honours_dmarc,
+        frozenset(inbound.arc_sealers),
+    )
 
 
 async def _awaited(result: Any) -> None:

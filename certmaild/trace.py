@@ -42,8 +42,12 @@ class HeaderFacts:
 class HeaderCollector:
     """Holds content back until the header is whole, edits it, and lets everything after pass untouched."""
 
-    def __init__(self, edit: Callable[[bytes], bytes], *, limit: int) -> None:
+    def __init__(
+        self, edit: Callable[[bytes], bytes], *, limit: int, body: Callable[[bytes], None] = lambda octets: None
+    ) -> None:
+        """``body`` is given everything after the blank line, too."""
         self._edit = edit
+        self._body = body
         self._limit = limit
         self._held: bytearray | None = bytearray()
 
@@ -51,6 +55,7 @@ class HeaderCollector:
         """What may go on now. Raises `Refusal` 552 when the header does not end within the limit."""
         held = self._held
         if held is None:
+            self._body(content)
             return content
         before = len(held)
         held += content
@@ -62,7 +67,9 @@ class HeaderCollector:
         if end == 1 or len(held) < 2:
             return b""
         self._held = None
-        return self._edit(bytes(held[:end])) + held[end:]
+        edited = self._edit(bytes(held[:end]))
+        self._body(bytes(held[end + 2 :]))
+        return edited + held[end:]
 
     def finish(self) -> bytes:
         """What is left when no blank line came."""
@@ -165,8 +172,8 @@ def format_received(hop: Hop, *, hostname: str, queue_id: str, utf8: bool, priva
     return ("Received: " + "\r\n\t".join(lines)).encode()
 
 
-def format_prefix(reverse_path: str, recipient: str, received: bytes, date: bytes) -> bytes:
-    """What stands before the content for one recipient: Return-Path, Delivered-To, Received."""
+def format_prefix(reverse_path: str, recipient: str, received: bytes, date: bytes, results: bytes = b"") -> bytes:
+    """What stands before the content for one recipient: Return-Path, Delivered-To, ``results``, Received."""
     to = recipient.encode()
     return b"".join(
         (
@@ -175,6 +182,7 @@ def format_prefix(reverse_path: str, recipient: str, received: bytes, date: byte
             b">\r\nDelivered-To: ",
             to,
             b"\r\n",
+            results,
             received,
             b"\r\n\tfor <",
             to,

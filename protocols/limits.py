@@ -41,6 +41,8 @@ class Limits:
     mime_parts: int = 1000
     mime_depth: int = 100
     hold_time: int = 30 * 86_400
+    dkim_signatures: int = 8
+    check_time: int = 15
 
     def new_scanner(self) -> Scanner:
         """What looks into a message on its way in, within these limits."""

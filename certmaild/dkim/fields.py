@@ -105,14 +105,35 @@ class CanonicalHeader:
             places = self._places.get(name, [])
             if used[name] <= len(places):
                 hashed.update(b":".join(fields[places[-used[name]]]))
-        own = canonical_fields(form, [Field(signature.name, without_b(signature.value))])[0]
-        hashed.update(b":".join(own).removesuffix(b"\r\n"))
+        hashed.update(_own(form, signature))
         return hashed.digest()
 
     def _canonical(self, form: bytes) -> list[tuple[bytes, bytes]]:
         if form not in self._forms:
             self._forms[form] = canonical_fields(form, self._fields)
         return self._forms[form]
+
+
+class RunningHash:
+    """Of fields in the order in which they are added, in the relaxed form, as ARC's seals cover them (RFC 8617)."""
+
+    def __init__(self) -> None:
+        self._hashed = hashlib.sha256()
+
+    def add(self, field: Field) -> None:
+        """One more."""
+        self._hashed.update(b":".join(canonical_fields(b"relaxed", [field])[0]))
+
+    def digest(self, signature: Field) -> bytes:
+        """Of all so far, and of the signature's own field without its ``b=`` value."""
+        whole = self._hashed.copy()
+        whole.update(_own(b"relaxed", signature))
+        return whole.digest()
+
+
+def _own(form: bytes, signature: Field) -> bytes:
+    own = canonical_fields(form, [Field(signature.name, without_b(signature.value))])[0]
+    return b":".join(own).removesuffix(b"\r\n")
 
 
 def canonical_fields(form: bytes, fields: Sequence[Field]) -> list[tuple[bytes, bytes]]:

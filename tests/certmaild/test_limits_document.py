@@ -215,6 +215,16 @@ ROWS: dict[str, tuple[str, str, list[str]]] = {
         "501 5.5.4",
         ["certmaild/test_outside.py::test_hold_time_at_and_past_its_limit"],
     ),
+    "dkim_signatures": (
+        "DKIM signatures of a message that are looked at (ARC: 50 instances)",
+        "the others are left alone",
+        ["certmaild/inbound/test_checks.py::test_no_more_signatures_are_looked_at_than_the_limit"],
+    ),
+    "check_time": (
+        "waiting for DNS while a message is checked, DMARC 5 s more",
+        "what is not known is `temperror`; the message is taken",
+        ["certmaild/inbound/test_checks.py::test_dns_that_is_silent_is_waited_for_no_longer_than_the_limit"],
+    ),
 }
 
 
