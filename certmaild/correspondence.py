@@ -13,7 +13,7 @@ from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.interfaces import Engine
 from certmaild.outbound.dkim_sign import Signer
 from certmaild.outbound.spool import Spool
-from certmaild.outbound.timing import Times
+from certmaild.outbound.timing import times_of
 from certmaild.partners.book import PartnerBook
 from certmaild.reports.names import ServerName
 from certmaild.reports.reporter import SenderReports
@@ -36,7 +36,7 @@ class Correspondence:
         seconds: Callable[[], float],
     ) -> None:
         self.directory = Directory(engine, secrets)
-        self.spool = Spool(secrets.queue, times_of(config))
+        self.spool = Spool(secrets.queue, times_of(config.outbound))
         self._partners = partners
         self._seconds = seconds
         self._keys = KeyFiles(config.data)
@@ -54,7 +54,7 @@ class Correspondence:
 
     def take_over(self, config: Config) -> None:
         """Go by this configuration from now on."""
-        self.spool.times = times_of(config)
+        self.spool.times = times_of(config.outbound)
         self.router = Router(
             self.directory,
             config.domains,
@@ -65,12 +65,6 @@ class Correspondence:
         )
         self.signer = Signer(config.domains, self._keys.signing)
         self._name = ServerName(config.hostname, config.domains[0], config.limits, config.padding)
-
-
-def times_of(config: Config) -> Times:
-    """The queue's times."""
-    outbound = config.outbound
-    return Times(outbound.retry, outbound.longest_retry, outbound.lifetime, outbound.warn_after, outbound.delay_after)
 
 
 def _postmaster(config: Config) -> Address | None:

@@ -51,6 +51,7 @@ from certmaild.protocols.smtp.interfaces import Listener
 from certmaild.protocols.smtp.server import SmtpFactory, nobody
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
+from certmaild.sending import Sending
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Throttle
@@ -207,6 +208,19 @@ class House:
             reporter=self.correspondence.reporter,
             signer=lambda: self.correspondence.signer,
         )
+        self.resolver = Resolver(clock, configured_servers(config.resolvers))
+        self.sending = Sending(
+            config,
+            self.engine,
+            self.secrets,
+            clock,
+            partners=self.partners.book,
+            resolver=self.resolver,
+            spool=self.correspondence.spool,
+            reporter=self.correspondence.reporter,
+            shared=self.volatile,
+        )
+        self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
         self._sweeping.clock = clock
         self._sweeping.start(SWEEP_S, now=False)
@@ -293,6 +307,8 @@ class House:
         self.gatekeeper.take_over(new.limits, new.domains, self._rounds_for(new), caching=new.passwords.login_cache)
         self.delivery.settings = _delivery_settings(new)
         self.correspondence.take_over(new)
+        self.resolver.take_over(configured_servers(new.resolvers))
+        self.sending.take_over(new)
         self.delivery.router = self.correspondence.router
         self.resolver.take_over(configured_servers(new.resolvers))
         self.inspector.settings, self.inspector.tools = _inspection_settings(new), self._tools(new)
@@ -312,7 +328,10 @@ class House:
             await _awaited(port.stopListening())
         if self._daily.running:
             self._daily.stop()
-        gone = DeferredList([factory.connections.shut_down() for factory in self.factories], consumeErrors=True)
+        leaving = [factory.connections.shut_down() for factory in self.factories]
+        if self._sweeping is not None:
+            leaving.append(Deferred.fromCoroutine(self.sending.stop()))
+        gone = DeferredList(leaving, consumeErrors=True)
         late = self.reactor.callLater(self.config.shutdown_time, self.cut_off)
         await gone
         if late.active():

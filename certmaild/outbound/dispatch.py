@@ -1,6 +1,6 @@
 """The outgoing queue in a process that may work it: all that takes part, put together, and the lease."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from certmaild.config import Outbound
@@ -8,7 +8,7 @@ from certmaild.mailbox.interfaces import Engine
 from certmaild.outbound.doubts import Doubts, DoubtStore
 from certmaild.outbound.interfaces import Courier, Planner, Reporter
 from certmaild.outbound.lane import Desk
-from certmaild.outbound.leader import Leader, Leases
+from certmaild.outbound.leader import Leader, Leases, Worker
 from certmaild.outbound.runner import Runner
 from certmaild.outbound.settling import Settler
 from certmaild.outbound.slots import Slots
@@ -39,8 +39,10 @@ class Dispatch:
         *,
         hash_address: Callable[[str], str],
         outbound: Outbound,
+        beside: Sequence[Worker] = (),
     ) -> None:
-        self._leader = Leader(shared, clock, lambda: Runner(self._desk))
+        """``beside``: what else is done by the one process that works the queue, while it does."""
+        self._leader = Leader(shared, clock, lambda: _Together([*beside, Runner(self._desk)]))
         self._slots = Slots(outbound.connections, max(IN_ALL, outbound.connections))
         self._desk = Desk(
             engine,
@@ -67,3 +69,18 @@ class Dispatch:
         self._desk.spool.times = times_of(outbound)
         self._slots.each = outbound.connections
         self._slots.in_all = max(IN_ALL, outbound.connections)
+
+
+class _Together:
+    """Several workers as one; the last to start is the first to stop."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+
+    async def start(self) -> None:
+        for worker in self._workers:
+            await worker.start()
+
+    async def stop(self) -> None:
+        for worker in reversed(self._workers):
+            await worker.stop()
