@@ -16,8 +16,8 @@ from zope.interface import implementer
 from certmaild.keystore.certificates import certificates_in
 from certmaild.keystore.errors import CertificateUnfit, TlsUnproven
 from certmaild.keystore.tls import CIPHERS, CertificateFiles, read_identity
-from certmaild.keystore.tls_proof import Finding, Shown, chain_hash, is_address, judge, names_of
-from certmaild.keystore.tls_values import Authorities, ClientFiles, Demand, Proof, TlsResult, authorities_pem
+from certmaild.keystore.tls_proof import Finding, Shown, chain_hash, is_address, judge, names_of, read_shown
+from certmaild.keystore.tls_values import Authorities, ClientFiles, Demand, Proof, ShownTls, TlsResult, authorities_pem
 
 _Trust = Authorities | Literal["system"] | None
 _CONTEXTS = 64
@@ -106,6 +106,16 @@ class Handshake:
             names=tuple(names_of(sent[0])),
             chain_sha256=chain_hash(sent),
         )
+
+    def shown(self) -> ShownTls | None:
+        """What the server showed; None where the handshake did not come so far, or it shows what cannot be read."""
+        connection = self._connection
+        try:
+            sent = tuple(connection.get_peer_cert_chain(as_cryptography=True) or ())
+        except ValueError:
+            return None
+        version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name() or ""
+        return read_shown(sent, version, cipher, connection.get_group_name() or "") if sent else None
 
     def is_fault_of_tls(self, fault: BaseException | None) -> bool:
         """Whether TLS itself ended the connection: in 1.3 a server judges our certificate after the handshake."""

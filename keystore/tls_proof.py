@@ -20,7 +20,7 @@ from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identit
 from certmaild.keystore.certificates import certificate_names
 from certmaild.keystore.errors import TlsUnproven
 from certmaild.keystore.primitives import serialization
-from certmaild.keystore.tls_values import Demand, Level, Tlsa, TlsResult
+from certmaild.keystore.tls_values import Demand, Level, ShownTls, Tlsa, TlsResult
 
 # X509_V_ERR_*, in <openssl/x509_vfy.h>.
 _NO_ISSUER = 2
@@ -153,6 +153,18 @@ def chain_hash(sent: Iterable[x509.Certificate]) -> bytes:
     return hashlib.sha256(b"".join(_der(certificate) for certificate in sent)).digest()
 
 
+def read_shown(sent: Sequence[x509.Certificate], version: str, cipher: str, group: str) -> ShownTls | None:
+    """What can be said of a server's certificates, his own first; None where they cannot be read."""
+    key = _public_key(sent[0])
+    try:
+        names, issuer = tuple(names_of(sent[0])), common_name(sent[0].issuer)
+        not_after = min(one.not_valid_after_utc for one in sent)
+    except ValueError:
+        return None
+    pin, fingerprint = hashlib.sha256(key).digest(), hashlib.sha256(_der(sent[0])).digest()
+    return ShownTls(version, cipher, group, names, issuer, not_after, pin, fingerprint)
+
+
 # Chain and name
 
 
@@ -168,11 +180,11 @@ def _gravity(finding: Finding) -> int:
 
 def _unproven(finding: Finding) -> TlsUnproven:
     number, certificate = finding.number, finding.certificate
-    whose = "its certificate" if finding.depth == 0 else f"the certificate of {_common_name(certificate.subject)}"
+    whose = "its certificate" if finding.depth == 0 else f"the certificate of {common_name(certificate.subject)}"
     if number == _SELF_SIGNED:
         return TlsUnproven("its certificate is issued by nobody but itself", TlsResult.CERTIFICATE_NOT_TRUSTED)
     if number in _UNKNOWN:
-        issuer = _common_name(certificate.issuer)
+        issuer = common_name(certificate.issuer)
         return TlsUnproven(
             f"its certificate is issued by an authority that is not known here ({issuer}), "
             "or it does not send the certificates in between",
@@ -241,7 +253,7 @@ def is_address(name: str) -> bool:
     return True
 
 
-def _common_name(name: x509.Name) -> str:
+def common_name(name: x509.Name) -> str:
     found = [*name.get_attributes_for_oid(NameOID.COMMON_NAME), *name.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
     return _printable(str(found[0].value)) if found else "without a name"
 

@@ -1,6 +1,7 @@
 """What one outgoing TLS connection must prove, and what it proved: plain values (PRODUCT section 5.1, KEYS 19.4)."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 
@@ -123,3 +124,22 @@ class Proof:
     """In the server's certificate."""
     chain_sha256: bytes = field(default=b"", repr=False)
     """SHA-256 of the DER certificates as sent, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTls:
+    """What a server showed in a handshake, proven or not."""
+
+    version: str
+    """As `Proof.version`."""
+    cipher: str
+    group: str
+    names: tuple[str, ...]
+    """In its certificate."""
+    issuer: str
+    not_after: datetime
+    """Of the first certificate of those it sent to run out."""
+    pin: bytes = field(repr=False)
+    """SHA-256 of its public key."""
+    fingerprint: bytes = field(repr=False)
+    """SHA-256 of its certificate."""

@@ -18,6 +18,7 @@ from certmaild.commands.dns import dns
 from certmaild.commands.init import init
 from certmaild.commands.partner import partner
 from certmaild.commands.partner_hello import hello
+from certmaild.commands.partner_test import probe_domain
 from certmaild.commands.queue import queue
 from certmaild.commands.status import status
 from certmaild.commands.trace import trace
@@ -61,7 +62,8 @@ for command in (init, config, user, device, alias, partner, cert, dkim, dns, cal
     cli.add_command(command)
 
 
-partner.add_command(hello)
+for command in (hello, probe_domain):
+    partner.add_command(command)
 
 
 def sentence_for(problem: Exception) -> tuple[str, int] | None:

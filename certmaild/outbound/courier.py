@@ -9,17 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectionRefusedError, TimeoutError
-from twisted.internet.interfaces import IProtocolFactory
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from certmaild.keystore.errors import CertificateUnfit, TlsUnproven
 from certmaild.keystore.tls_client import TlsClients
 from certmaild.keystore.tls_values import Demand, TlsResult
+from certmaild.outbound.dialing import dial
 from certmaild.outbound.hand_over import HandOver
 from certmaild.outbound.interfaces import TlsWatch
 from certmaild.outbound.values import Plan, PlannedHost, Problem
@@ -138,16 +136,10 @@ class SmtpCourier:
         return HandOver(connection, host.name, self._reactor)
 
     async def _dial(self, way: _Way, connection: ClientConnection) -> None:
-        version = ip_address(way.address).version
-        source = self._sources.get(version)
-        endpoint = TCP4ClientEndpoint if version == 4 else TCP6ClientEndpoint
-        await endpoint(
-            self._reactor,
-            way.address,
-            way.host.port,
-            timeout=self._patience.connect,
-            bindAddress=None if source is None else (source, 0),
-        ).connect(cast(IProtocolFactory, _Only(connection)))
+        source = self._sources.get(ip_address(way.address).version)
+        await dial(
+            self._reactor, way.address, way.host.port, connection, timeout_s=self._patience.connect, source=source
+        )
 
     async def _start_tls(self, connection: ClientConnection, demand: Demand) -> None:
         if connection.offers.starttls:
@@ -173,19 +165,6 @@ class SmtpCourier:
         if self._watch is not None and (failure is not None or connection.proof is not None):
             result, reason = (None, "") if failure is None else (failure.result, failure.words)
             self._watch.session(way.plan.destination.domain, way.host.name, way.address, result, reason)
-
-
-class _Only(Factory):
-    """Gives one connection."""
-
-    noisy = False
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-
-    def buildProtocol(self, addr: object) -> ClientConnection:
-        """The one."""
-        return self._connection
 
 
 def _ways(plan: Plan) -> Iterator[_Way]:
