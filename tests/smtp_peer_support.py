@@ -144,6 +144,7 @@ class Peer:
         recipients: Mapping[bytes, bytes] | None = None,
         end: bytes = b"250 2.0.0 Queued\r\n",
         address: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.tls, self.answers, self.offers, self.offers_in_tls = tls, dict(answers or {}), offers, offers_in_tls
         self.offers_starttls = (tls is not None and not is_tls_at_once) if offers_starttls is None else offers_starttls
@@ -154,7 +155,7 @@ class Peer:
         self.messages: list[bytes] = []
         self.faults: list[BaseException] = []
         self.callers: list[str] = []
-        self._listening = socket.create_server((address, 0))
+        self._listening = socket.create_server((address, port))
         self.port: int = self._listening.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
