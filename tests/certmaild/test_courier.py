@@ -1,7 +1,7 @@
 """The courier over real sockets and real TLS on loopback: what each kind of server gets, the exact words why not."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path as File
@@ -9,37 +9,25 @@ from typing import Any
 
 import pytest
 import tls_support
-from reactor_support import on_reactor, running_reactor
+from courier_support import BOB, CONTENT, EVE, MX, Post, host, message
+from reactor_support import on_reactor
 from smtp_peer_support import Between, Peer, Talk
 from tls_support import NOW, Authority
 
-from certmaild.keystore.tls_client import TlsClients
-from certmaild.keystore.tls_values import ClientFiles, Demand, Level, Pem, Tlsa, TlsResult
-from certmaild.outbound.courier import SmtpCourier
-from certmaild.outbound.interfaces import TlsPolicy
+from certmaild.keystore.tls_values import ClientFiles, Level, Tlsa, TlsResult
 from certmaild.outbound.values import (
     BodyKind,
     Delivered,
-    Destination,
-    Envelope,
     Fate,
     OutgoingMessage,
-    Plan,
-    PlannedHost,
     Problem,
-    Recipient,
-    RouteKind,
 )
 from certmaild.protocols.smtp.client.connection import Patience
 from certmaild.protocols.smtp.client.content import ContentUnfit
 from certmaild.protocols.smtp.client.grammar import Credentials
 from certmaild.protocols.smtp.grammar import Path
 
-MX = "mx.p.example"
-ANN, BOB, EVE = Path("ann", "example.com"), Path("bob", "p.example"), Path("eve", "p.example")
-CONTENT = b"From: ann@example.com\r\nSubject: x\r\n\r\n.\r\nHello.\r\n"
 DAY = timedelta(days=1)
-TOWARDS = Destination(RouteKind.VERIFIED_TLS, "p.example")
 
 
 @pytest.fixture(scope="module")
@@ -47,69 +35,9 @@ def root() -> Authority:
     return tls_support.authority()
 
 
-class Watch:
-    """Keeps what TLS reports would tell."""
-
-    def __init__(self) -> None:
-        self.saw: list[str] = []
-
-    def policy(self, domain: str, policy: TlsPolicy) -> None:
-        """The planner's."""
-
-    def session(self, domain: str, host: str, address: str, result: TlsResult | None, reason: str = "") -> None:
-        assert (domain, host, address.startswith("127.0.0.")) == ("p.example", MX, True)
-        assert bool(reason) == (result is not None)
-        self.saw.append("success" if result is None else result.value)
-
-
-class Post:
-    """A courier with its watcher, driven from the test's thread."""
-
-    def __init__(self, root: Authority, **settings: Any) -> None:
-        self.watch = Watch()
-        self.courier = SmtpCourier(
-            running_reactor(), "us.example", TlsClients(Pem(root.pem.decode())), watch=self.watch, **settings
-        )
-
-    def connect(self, *hosts: PlannedHost) -> Any:
-        return on_reactor(lambda: self.courier.connect(Plan(TOWARDS, hosts)))
-
-    def send(self, host: PlannedHost, *messages: OutgoingMessage) -> list[Fate]:
-        """Connect, send, close; the fates in order, or the one problem."""
-
-        async def work() -> list[Fate]:
-            connection = await self.courier.connect(Plan(TOWARDS, (host,)))
-            if isinstance(connection, Problem):
-                return [connection]
-            fates: list[Fate] = []
-            for one in messages or (message(),):
-                assert connection.is_open
-                found = await connection.send(one, lambda: None)
-                fates += [found[recipient] for recipient in one.recipients]
-            await connection.close()
-            return fates
-
-        return on_reactor(work)
-
-
 @pytest.fixture
 def post(root: Authority) -> Post:
     return Post(root)
-
-
-def host(peer: Peer | Between, level: Level = Level.VERIFY, **more: Any) -> PlannedHost:
-    demand = Demand(level, MX, policy="default")
-    own = {name: more.pop(name) for name in tuple(more) if name in Demand.__slots__}
-    return PlannedHost(MX, more.pop("addresses", ("127.0.0.1",)), peer.port, replace(demand, **own), **more)
-
-
-def message(*paths: Path, content: bytes = CONTENT, size: int | None = None, **envelope: Any) -> OutgoingMessage:
-    async def pieces() -> AsyncIterator[bytes]:
-        for at in range(0, len(content), 7):
-            yield content[at : at + 7]
-
-    recipients = tuple(Recipient(path, RouteKind.VERIFIED_TLS, "") for path in paths or (BOB,))
-    return OutgoingMessage(Envelope(ANN, **envelope), recipients, len(content) if size is None else size, pieces)
 
 
 def test_a_message_goes_out_over_proven_tls(post: Post, root: Authority, tmp_path: File) -> None:

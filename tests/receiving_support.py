@@ -1,0 +1,225 @@
+"""Real mail servers that take mail on loopback: Postfix as installed, Exim and OpenSMTPD unpacked from their packages.
+
+These two conflict with Postfix as packages, so they are never installed: ``apt-get download`` (or the folder that
+CERTMAILD_DEBS names, with the packages in it) and ``dpkg-deb -x``. They run in a mount namespace of their own, where
+the users and folders that they were built for exist.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tls_support import Certified
+
+START_S = 20
+ARRIVE_S = 30
+USERS = {"Debian-exim": 901, "opensmtpd": 902, "opensmtpq": 903}
+
+
+class Maildir:
+    """What a server stored."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: set[Path] = set()
+
+    def next(self) -> bytes:
+        """The next message that arrives, with CRLF line ends."""
+        deadline = time.monotonic() + ARRIVE_S
+        while True:
+            for path in sorted(self._folder.rglob("new/*")):
+                if path not in self._seen:
+                    self._seen.add(path)
+                    return path.read_bytes().replace(b"\n", b"\r\n")
+            assert time.monotonic() < deadline, "no message arrived"
+            time.sleep(0.05)  # other people's servers give no event to wait on
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+def await_port(port: int, log: Path | None = None) -> None:
+    """Until somebody greets there."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+                if line.recv(100).startswith(b"220"):
+                    line.sendall(b"QUIT\r\n")
+                    return
+        except OSError:
+            pass
+        text = log.read_text("utf-8", "replace")[-2000:] if log is not None and log.exists() else ""
+        assert time.monotonic() < deadline, text
+        time.sleep(0.05)
+
+
+def _open_to_all(folder: Path) -> None:
+    """The servers' own users must reach their folders through the test's."""
+    for one in (folder, *folder.parents):
+        if one == Path("/tmp"):
+            break
+        one.chmod(one.stat().st_mode | 0o011)
+
+
+def _find(name: str) -> str:
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+# Postfix
+
+
+@contextmanager
+def receiving_postfix(folder: Path, services: dict[str, Sequence[str]]) -> Iterator[tuple[dict[str, int], Maildir]]:
+    """The port of each service, by name; ``services`` gives the settings of each (``main.cf`` words)."""
+    command = _find("postfix")
+    if os.geteuid() != 0:
+        pytest.skip("Postfix starts as root only")
+    _open_to_all(folder)
+    config, queue, data, box = (folder / name for name in ("etc", "queue", "data", "box"))
+    for one in (config, queue, data, box):
+        one.mkdir()
+    for one in (data, box):
+        shutil.chown(one, "postfix")
+    uid = data.stat().st_uid
+    (config / "main.cf").write_text(
+        f"compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {data}\nmyhostname = mx.p.example\n"
+        "inet_interfaces = loopback-only\ninet_protocols = ipv4\nmydestination =\nalias_maps =\nmynetworks =\n"
+        f"virtual_mailbox_domains = p.example, xn--bcher-kva.example\nvirtual_mailbox_base = {box}\n"
+        f"virtual_mailbox_maps = inline:{{ bob@p.example=bob/ {{ü@p.example=u/}} bob@xn--bcher-kva.example=bob/ }}\n"
+        f"virtual_uid_maps = static:{uid}\nvirtual_gid_maps = static:{uid}\nvirtual_minimum_uid = {uid}\n"
+        f"maillog_file = {queue}/maillog\nmaillog_file_prefixes = {queue}\nimport_environment = MAIL_CONFIG\n"
+        "smtpd_relay_restrictions = reject_unauth_destination\nmessage_size_limit = 30000000\n"
+        "virtual_mailbox_limit = 0\nsmtputf8_enable = yes\nsmtpd_tls_loglevel = 1\n"
+    )
+    master = Path("/etc/postfix/master.cf")
+    if not master.exists():
+        master = Path("/usr/share/postfix/master.cf.dist")
+    lines = [
+        one.replace(" y ", " n ") for one in master.read_text().splitlines() if not one.startswith("smtp      inet")
+    ]
+    if not any(line.startswith("postlog") for line in lines):
+        lines.append("postlog   unix-dgram n  -       n       -       1       postlogd")
+    ports = {name: free_port() for name in services}
+    for name, settings in services.items():
+        lines.append(f"127.0.0.1:{ports[name]} inet n - n - - smtpd")
+        lines += [f"  -o {setting}" for setting in settings]
+    (config / "master.cf").write_text("\n".join(lines) + "\n")
+    subprocess.run([command, "-c", str(config), "start"], check=True, capture_output=True)
+    try:
+        for port in ports.values():
+            await_port(port, queue / "maillog")
+        yield ports, Maildir(box)
+    finally:
+        subprocess.run([command, "-c", str(config), "stop"], check=True, capture_output=True)
+
+
+# Unpacked servers
+
+
+@cache
+def unpacked(*packages: str) -> Path:
+    """A folder with the files of Debian packages, which are not installed; or a skip."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("mount namespaces need root")
+    folder = Path(tempfile.mkdtemp(prefix="certmaild-debs-"))
+    given = os.environ.get("CERTMAILD_DEBS")
+    for package in packages:
+        found = sorted(Path(given).glob(f"{package}_*.deb")) if given else []
+        if not found:
+            subprocess.run(["apt-get", "download", package], cwd=folder, capture_output=True)
+            found = sorted(folder.glob(f"{package}_*.deb"))
+        if not found or subprocess.run(["dpkg-deb", "-x", str(found[0]), str(folder)]).returncode:
+            pytest.skip(f"the package {package} cannot be had")
+    folder.chmod(0o755)
+    return folder
+
+
+@contextmanager
+def _in_namespace(folder: Path, script: str, port: int) -> Iterator[Maildir]:
+    """Run a shell script that ends in a server, with `USERS` known and /var, /run and /usr/libexec its own."""
+    _open_to_all(folder)
+    box = folder / "box"
+    box.mkdir()
+    shutil.chown(box, "nobody")
+    for name, line in (("passwd", "{0}:x:{1}:{1}::/nonexistent:/bin/false\n"), ("group", "{0}:x:{1}:\n")):
+        text = Path(f"/etc/{name}").read_text() + "".join(line.format(*user) for user in USERS.items())
+        (folder / name).write_text(text)
+    mounts = "".join(f"mount --bind {folder}/{name} /etc/{name}\n" for name in ("passwd", "group"))
+    mounts += "".join(f"mount -t tmpfs none {place}\n" for place in ("/var/lib", "/var/spool", "/var/log", "/run"))
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["unshare", "-m", "--pid", "--fork", "--kill-child", "sh", "-ec", mounts + script],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        await_port(port, log)
+        yield Maildir(box)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def receiving_exim(folder: Path, shown: Certified) -> Iterator[tuple[int, Maildir]]:
+    """Exim with a certificate; it takes everything."""
+    program = unpacked("exim4-daemon-light", "exim4-base") / "usr" / "sbin" / "exim4"
+    chain, key = shown.write(folder)
+    port = free_port()
+    config = folder / "exim.conf"
+    config.write_text(
+        f"exim_path = {program}\nexim_user = Debian-exim\nexim_group = Debian-exim\nprimary_hostname = mx.p.example\n"
+        "spool_directory = /var/spool/exim\nlog_file_path = /var/log/exim-%slog\nacl_smtp_rcpt = take\n"
+        f"tls_advertise_hosts = *\ntls_certificate = {chain}\ntls_privatekey = /var/lib/key.pem\nnever_users =\n"
+        "chunking_advertise_hosts = *\nsmtputf8_advertise_hosts = *\nprdr_enable\ndsn_advertise_hosts = *\n"
+        "begin acl\ntake:\n  accept\nbegin routers\nall:\n  driver = accept\n  transport = box\nbegin transports\n"
+        f"box:\n  driver = appendfile\n  maildir_format\n  directory = {folder}/box\n  user = nobody\n"
+        "  group = nogroup\nbegin retry\n* * F,1h,1m\n"
+    )
+    script = (
+        f"install -o Debian-exim -m 600 {key} /var/lib/key.pem\ninstall -d -o Debian-exim /var/spool/exim\n"
+        # Where it looks by itself: with -C it would give up its privileges, and deliver nothing.
+        f"install -D -m 644 {config} /var/lib/exim4/config.autogenerated\n"
+        f"exec {program} -bdf -oX '<; [127.0.0.1]:{port}' -oP /run/exim.pid\n"
+    )
+    with _in_namespace(folder, script, port) as box:
+        yield port, box
+
+
+@contextmanager
+def receiving_opensmtpd(folder: Path, shown: Certified) -> Iterator[tuple[int, Maildir]]:
+    """OpenSMTPD with a certificate; it takes everything."""
+    files = unpacked("opensmtpd")
+    chain, key = shown.write(folder)
+    port = free_port()
+    config = folder / "smtpd.conf"
+    config.write_text(
+        f'pki "mx.p.example" cert "/var/lib/chain.pem"\npki "mx.p.example" key "/var/lib/key.pem"\n'
+        f'table users {{ "@" = "nobody" }}\n'
+        f'listen on 127.0.0.1 port {port} tls pki "mx.p.example" hostname "mx.p.example"\n'
+        f'action "box" maildir "{folder}/box" virtual <users>\nmatch from any for any action "box"\n'
+    )
+    script = (
+        f"install -m 600 {key} /var/lib/key.pem\ninstall -m 644 {chain} /var/lib/chain.pem\n"
+        "mkdir -p /var/lib/opensmtpd/empty\ninstall -d -m 711 /var/spool/smtpd\nmount -t tmpfs none /usr/libexec\n"
+        f"cp -r {files}/usr/libexec/opensmtpd /usr/libexec/\nexec {files}/usr/sbin/smtpd -d -f {config}\n"
+    )
+    with _in_namespace(folder, script, port) as box:
+        yield port, box
