@@ -193,22 +193,8 @@ class House:
         self.correspondence = Correspondence(
             self.engine, self.secrets, config, partners=self.partners.book, seconds=clock.seconds
         )
-        self.delivery = Delivery(
-            self.engine,
-            self.secrets,
-            self.correspondence.directory,
-            self.correspondence.router,
-            _delivery_settings(config),
-            seconds=clock.seconds,
-            others_first=self.turns.others_first,
-            in_thread=self._in_thread,
-            tally=self.tally,
-            inspector=self.inspector,
-            spool=self.correspondence.spool,
-            reporter=self.correspondence.reporter,
-            signer=lambda: self.correspondence.signer,
-        )
-        self.resolver = Resolver(clock, configured_servers(config.resolvers))
+        self.delivery = self._make_delivery(config, self.inspector)
+        self.held = self._make_delivery(config, None)
         self.sending = Sending(
             config,
             self.engine,
@@ -216,14 +202,32 @@ class House:
             clock,
             partners=self.partners.book,
             resolver=self.resolver,
-            spool=self.correspondence.spool,
-            reporter=self.correspondence.reporter,
+            correspondence=self.correspondence,
+            within=self.held,
             shared=self.volatile,
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
         self._sweeping.clock = clock
         self._sweeping.start(SWEEP_S, now=False)
+
+    def _make_delivery(self, config: Config, inspector: Inspector | None) -> Delivery:
+        correspondence = self.correspondence
+        return Delivery(
+            self.engine,
+            self.secrets,
+            correspondence.directory,
+            correspondence.router,
+            _delivery_settings(config),
+            seconds=self.reactor.seconds,
+            others_first=self.turns.others_first,
+            in_thread=self._in_thread,
+            tally=self.tally,
+            inspector=inspector,
+            spool=correspondence.spool,
+            reporter=correspondence.reporter,
+            signer=lambda: correspondence.signer,
+        )
 
     def _tools(self, config: Config) -> Tools:
         limits = config.limits
@@ -303,13 +307,14 @@ class House:
         self.config = new
         self.partners.book.configure(new.partners)
         self.engine.floor_octets = new.free_disk
-        self.doorkeeper.limits = self.delivery.unfinished.limits = new.limits
+        self.doorkeeper.limits = new.limits
         self.gatekeeper.take_over(new.limits, new.domains, self._rounds_for(new), caching=new.passwords.login_cache)
-        self.delivery.settings = _delivery_settings(new)
         self.correspondence.take_over(new)
-        self.resolver.take_over(configured_servers(new.resolvers))
+        for delivery in (self.delivery, self.held):
+            delivery.unfinished.limits = new.limits
+            delivery.settings = _delivery_settings(new)
+            delivery.router = self.correspondence.router
         self.sending.take_over(new)
-        self.delivery.router = self.correspondence.router
         self.resolver.take_over(configured_servers(new.resolvers))
         self.inspector.settings, self.inspector.tools = _inspection_settings(new), self._tools(new)
         self.mailboxes.padding = new.padding

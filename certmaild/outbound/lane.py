@@ -379,6 +379,8 @@ class Lane:
             return pause
 
         pause = await desk.engine.write(work)
+        if not pause:
+            return
         log.info(
             "a destination ({kind}) is not reached: {code} {enhanced} {host}; again in {pause} s",
             kind=self.place.destination.kind.value,

@@ -20,6 +20,7 @@ class Advice(Enum):
     NEEDS_REQUIRETLS = auto()
     UNPROVEN = auto()
     REFUSED = auto()
+    OWN_RULES = auto()
     UNREACHED = auto()
     LATER = auto()
     WAIT = auto()
@@ -104,6 +105,7 @@ ENGLISH = Texts(
         " Nothing was sent in clear. Send the message again when they have mended it.",
         Advice.REFUSED: "ask the recipient to show the answer above to the people who run that mail server: it refuses"
         " the message by its own rules.",
+        Advice.OWN_RULES: "ask the people who run this server; their address is below.",
         Advice.UNREACHED: "reach the recipient another way, or send the message again later.",
         Advice.LATER: "send the message again later.",
         Advice.WAIT: "you need do nothing. If it is urgent, reach the recipient another way.",

@@ -131,7 +131,7 @@ def _advice(occasion: Occasion, problem: Problem) -> Advice:
     if subject in _BY_SUBJECT:
         return _BY_SUBJECT[subject]
     if subject.startswith("7."):
-        return Advice.REFUSED
+        return Advice.REFUSED if problem.reply else Advice.OWN_RULES
     if subject.startswith("4."):
         return Advice.UNREACHED
     return Advice.REFUSED if problem.permanent and problem.reply else Advice.LATER
