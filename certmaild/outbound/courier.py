@@ -162,7 +162,9 @@ class SmtpCourier:
             raise LogInFailed("it does not accept our user name and password", over.reply) from None
 
     def _tell(self, way: _Way, connection: ClientConnection, failure: TlsUnproven | None) -> None:
-        if self._watch is not None and (failure is not None or connection.proof is not None):
+        if self._watch is None or not way.host.is_reported:
+            return
+        if failure is not None or connection.proof is not None:
             result, reason = (None, "") if failure is None else (failure.result, failure.words)
             self._watch.session(way.plan.destination.domain, way.host.name, way.address, result, reason)
 

@@ -43,6 +43,11 @@ class Conditions:
         return self.raised or self.level in (Level.DANE, Level.DANE_ONLY)
 
     @property
+    def is_reported(self) -> bool:
+        """Whether the domain hears how it went: its own policies counted, not terms agreed on, nor the smart host's."""
+        return self.raised and not self.named
+
+    @property
     def asks_sts(self) -> bool:
         """Whether the domain's MTA-STS policy is looked up; it is about MX records."""
         return not self.named and not self.domain.startswith("[") and (self.raised or self.level is Level.STS)

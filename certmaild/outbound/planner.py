@@ -146,7 +146,15 @@ class DnsPlanner:
                 continue
             implicit = smart and port == SUBMISSIONS_PORT
             planned.append(
-                PlannedHost(host.name, host.addresses, port, demand, implicit_tls=implicit, authenticates=smart)
+                PlannedHost(
+                    host.name,
+                    host.addresses,
+                    port,
+                    demand,
+                    implicit_tls=implicit,
+                    authenticates=smart,
+                    is_reported=conditions.is_reported,
+                )
             )
         if planned:
             return Plan(destination, tuple(planned))
@@ -155,7 +163,7 @@ class DnsPlanner:
     # For TLS reports.
 
     def _note_policy(self, conditions: Conditions, found: Found, danes: Sequence[DaneFinding], sts: StsFinding) -> None:
-        if self._watch is None or not conditions.raised:
+        if self._watch is None or not conditions.is_reported:
             return
         self._watch.policy(conditions.domain, _policy(danes, sts))
         if sts.failure is not None:
@@ -169,7 +177,7 @@ class DnsPlanner:
                     self._watch.session(conditions.domain, host.name, "", TlsResult.VALIDATION_FAILURE, words)
 
     def _note_unfit(self, conditions: Conditions, host: FoundHost, unfit: Unfit) -> None:
-        if self._watch is not None and conditions.raised and not conditions.named:
+        if self._watch is not None and conditions.is_reported:
             self._watch.session(conditions.domain, host.name, "", unfit.result, unfit.problem.words)
 
 

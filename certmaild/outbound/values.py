@@ -88,6 +88,8 @@ class PlannedHost:
     implicit_tls: bool = False
     authenticates: bool = False
     """It is the smart host: log in with the credentials of ``[outbound]``, once TLS has proven it."""
+    is_reported: bool = True
+    """How TLS went counts in the report to the domain (RFC 8460): its own policies were asked what must be proven."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,8 @@ def test_a_policy_that_could_not_be_fetched_is_reported() -> None:
 def test_what_applied_is_told_to_the_reports() -> None:
     dane, policy, none = World(DANE, secure=SECURE), World(sts=sts("enforce", "*.example.net")), World()
     for world in (dane, policy, none):
-        world.plan()
+        assert all(host.is_reported for host in world.hosts())
+        assert not any(host.is_reported for host in world.hosts(terms=Terms.OPTIONAL))
     assert dane.watch.policies == [
         ("example.org", TlsPolicy(PolicyKind.TLSA, (f"3 1 1 {SHA256}",), ("mx.example.net",)))
     ]
@@ -248,6 +249,7 @@ def test_a_record_counts_as_written(record: PartnerRecord, demand: Demand) -> No
     assert world.demand() == replace(demand, policy="partner example.org")
     assert world.watch.policies == []
     assert world.asked_sts == []
+    assert not any(host.is_reported for host in world.hosts())
 
 
 def test_a_partner_by_dane_and_by_sts() -> None:

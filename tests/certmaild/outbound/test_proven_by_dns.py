@@ -239,6 +239,7 @@ def test_require_tls_goes_to_vouched_servers_only(world: World) -> None:
 def test_how_it_went_is_reported(world: World) -> None:
     for name in ("right", "wrong", "stripped", "liar"):
         world.send(name)
+    world.send("liar", terms=Terms.OPTIONAL)
     on_reactor(world.directions.watch.flush)
     day = int(running_reactor().seconds()) // 86_400
     days = TlsDays(world.secrets.queue)

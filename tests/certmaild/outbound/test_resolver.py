@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
@@ -14,10 +15,12 @@ import dns.rrset
 import pytest
 from dns.rdatatype import RdataType
 from dns_support import DnsNetwork
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reactor_support import on_reactor, running_reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from certmaild.outbound.dns_exchange import Server
+from certmaild.outbound.dns_exchange import Server, parse_message
 from certmaild.outbound.dns_values import Answer, DnsStatus, Mx, ask_a, ask_aaaa, ask_mx, ask_ptr, ask_tlsa, ask_txt
 from certmaild.outbound.resolver import Resolver, configured_servers, read_answer, system_servers
 
@@ -275,3 +278,26 @@ def test_which_servers(tmp_path: Path) -> None:
     assert system_servers(path) == (Server("192.0.2.1"), Server("fe80::1%eth0"))
     assert system_servers(tmp_path / "none") == (Server("127.0.0.1"),)
     assert configured_servers(["192.0.2.1#5353", "::1"]) == (Server("192.0.2.1", 5353), Server("::1"))
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_octets_of_strangers_make_an_answer_or_none(data: st.DataObject) -> None:
+    """Whatever comes, reading it gives an answer or a `DNSException`."""
+    message = answer_to(
+        dns.message.make_query("mx.example.org", data.draw(st.sampled_from(["A", "MX", "TXT", "TLSA"])))
+    )
+    message.answer.append(dns.rrset.from_text("mx.example.org.", 9, "IN", "MX", "10 a.example.org."))
+    message.answer.append(dns.rrset.from_text("mx.example.org.", 9, "IN", "TXT", '"a" "b"'))
+    message.answer.append(dns.rrset.from_text("mx.example.org.", 9, "IN", "TLSA", "3 1 1 " + "ab" * 32))
+    octets = bytearray(message.to_wire())
+    for at in data.draw(st.lists(st.integers(0, len(octets) - 1), max_size=6)):
+        octets[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(octets)) | st.just(len(octets)))
+    try:
+        parsed = parse_message(bytes(octets[:cut]))
+    except dns.exception.DNSException:
+        return
+    if message.question and dns.message.make_query("mx.example.org", "A", id=parsed.id).is_response(parsed):
+        answer = read_answer(parsed, believe=True)
+        assert bool(answer.records) == (answer.status is DnsStatus.FOUND)
