@@ -19,6 +19,7 @@ from certmaild.commands.init import init
 from certmaild.commands.partner import partner
 from certmaild.commands.partner_hello import hello
 from certmaild.commands.partner_test import probe_domain
+from certmaild.commands.partner_trial import trial
 from certmaild.commands.queue import queue
 from certmaild.commands.status import status
 from certmaild.commands.trace import trace
@@ -62,7 +63,7 @@ for command in (init, config, user, device, alias, partner, cert, dkim, dns, cal
     cli.add_command(command)
 
 
-for command in (hello, probe_domain):
+for command in (hello, probe_domain, trial):
     partner.add_command(command)
 
 

@@ -1,28 +1,16 @@
 """`certmaild partner test`: ask a domain's servers what they prove, without sending mail."""
 
-import os
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import click
 
 from certmaild.commands.common import FAILED, TRY_AGAIN, Place, json_option, pass_place, show, show_json
 from certmaild.commands.partner import DOMAIN, read_book
-from certmaild.config import Config
+from certmaild.commands.partner_tools import NetworkTools
 from certmaild.driving import run_with_reactor
-from certmaild.keystore.primitives import KEY_OCTETS
-from certmaild.keystore.server_secrets import QueueSeals
-from certmaild.keystore.tls_client import TlsClients
-from certmaild.mailbox.engine_memory import MemoryEngine
-from certmaild.mailbox.interfaces import Engine
-from certmaild.mailbox.sts_policies import StsRows
-from certmaild.outbound.destinations import Destinations
-from certmaild.outbound.mta_sts import MtaSts
-from certmaild.outbound.own_server import OwnServer
-from certmaild.outbound.resolver import Resolver, configured_servers
-from certmaild.outbound.sts_fetch import StsFetch
 from certmaild.partners.reading import format_pin
-from certmaild.peering.probe import Asked, Probe, Prober, Verdict
+from certmaild.peering.probe import Asked, Probe, Verdict
 
 COLUMNS = {
     "verdict": "check",
@@ -33,22 +21,6 @@ COLUMNS = {
     "offers": "offers",
     "tlsa": "TLSA",
 }
-
-
-def make_prober(reactor: Any, config: Config) -> Prober:
-    """One for a single command: MTA-STS policies are fetched anew, and kept nowhere."""
-    resolver = Resolver(reactor, configured_servers(config.resolvers))
-    memory = cast("Engine", MemoryEngine())  # pyright cannot see that its `scan` fits
-    rows = StsRows(QueueSeals(os.urandom(KEY_OCTETS)))
-    return Prober(
-        reactor,
-        config.hostname,
-        TlsClients(),
-        resolver,
-        Destinations(resolver, is_own=OwnServer(config.hostname, config.listen)),
-        MtaSts(resolver, StsFetch(reactor, resolver), memory, rows, reactor),
-        sources=config.outbound.source,
-    )
 
 
 @click.command("test")
@@ -68,7 +40,7 @@ def probe_domain(context: click.Context, place: Place, domain: str, as_json: boo
     level = config.outbound.level
 
     async def work(reactor: Any) -> Probe:
-        return await make_prober(reactor, config).probe(domain, record, level)
+        return await NetworkTools(reactor, config).prober().probe(domain, record, level)
 
     found = run_with_reactor(work)
     if as_json:
