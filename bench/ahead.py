@@ -1,9 +1,9 @@
-"""What the text column costs as messages come: `bench/ahead.py [--messages N] [--octets N] [--alone N]`.
+"""What the text column costs as messages come: `bench/ahead.py [--messages N] [--octets N]`.
 
 Three times, in fresh folders: nobody has searched by text; somebody has, so the folder has a column; `[search] ahead`.
 N messages (5,000) are delivered to somebody who is away, then he logs in: the CPU until EXISTS has told of all, and
-until the server is silent again. N more are delivered while he is connected, then some one by one (20). Then N more
-while he is away, and another client's reading and delivering is timed while he logs in, and when all is absorbed.
+until the server is silent again. N more are delivered while he is connected. Then N more while he is away, and another
+client's reading and delivering is timed while he logs in, and when all is absorbed.
 """
 
 import tempfile
@@ -53,7 +53,7 @@ def take_in(imap: Imap, there: int) -> None:
         seen = exists(imap.ask(b"NOOP")) or seen
 
 
-def run(daemon: Daemon, name: str, contents: list[bytes], alone: int, *, searched: bool) -> None:
+def run(daemon: Daemon, name: str, contents: list[bytes], *, searched: bool) -> None:
     """Print the figures of one way."""
     account, count, there = daemon.add_user("ann", quota="64GiB"), len(contents), 0
     if searched:
@@ -86,13 +86,6 @@ def run(daemon: Daemon, name: str, contents: list[bytes], alone: int, *, searche
     print_figure(
         "deliver-and-absorb", column=name, messages=count, a_second=count / delivered_s, until_silent_us_each=cpu_us
     )
-    idle, before, begun = idle_share(daemon), daemon.cpu_s(), time.perf_counter()
-    for content in contents[:alone]:
-        deliver(daemon, account, [content], 1)
-        time.sleep(SILENT_S)
-    there += alone
-    cpu = daemon.cpu_s() - before - idle * (time.perf_counter() - begun)
-    print_figure("one-by-one", column=name, messages=alone, until_silent_us_each=cpu / alone * 1e6)
     imap.close()
     deliver(daemon, account, contents, CONNECTIONS)
     there += count
@@ -109,16 +102,9 @@ def run(daemon: Daemon, name: str, contents: list[bytes], alone: int, *, searche
         others.stop()
 
 
-def idle_share(daemon: Daemon) -> float:
-    """CPU that a second takes when nobody does anything."""
-    before = daemon.cpu_s()
-    time.sleep(5)
-    return (daemon.cpu_s() - before) / 5
-
-
 def main() -> None:
     """Run all three."""
-    count, octets, alone = wish("messages", 5000), wish("octets", 10240), wish("alone", 20)
+    count, octets = wish("messages", 5000), wish("octets", 10240)
     distinct = [make_message(number, octets) for number in range(min(count, DISTINCT))]
     contents = [distinct[number % len(distinct)] for number in range(count)]
     for name, tables, searched in (
@@ -127,7 +113,7 @@ def main() -> None:
         ("ahead", "[search]\nahead = true", False),
     ):
         with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder), tables=tables) as daemon:
-            run(daemon, name, contents, alone, searched=searched)
+            run(daemon, name, contents, searched=searched)
 
 
 if __name__ == "__main__":
