@@ -39,6 +39,7 @@ class Daemon(Server):
     tables: str = ""
     """Further TOML tables, put at the end."""
     workers: int = 0
+    twistd: tuple[str, ...] = (str(BIN / "twistd"),)
     process: "subprocess.Popen[bytes] | None" = None
 
     def set_up(self) -> "Daemon":
@@ -114,7 +115,7 @@ class Daemon(Server):
         with self.log.open("ab") as log:
             begun = log.tell()
             self.process = subprocess.Popen(
-                self.meter.wrap([str(BIN / "twistd"), "-n", "--pidfile=", "certmaild", "--config", str(self.config)]),
+                self.meter.wrap([*self.twistd, "-n", "--pidfile=", "certmaild", "--config", str(self.config)]),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,

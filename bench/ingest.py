@@ -1,9 +1,11 @@
-"""How fast mail comes in: `ingest.py [--messages N] [--octets N] [--connections N] [--workers N] [--each] [--bdat]`.
+"""How fast mail comes in: `ingest.py [--messages N] [--octets N] [--connections N] [--workers N] [--each] [--bdat]
+[--reuse-port]`.
 
 Delivers over kept STARTTLS connections to port 25, or with ``--each`` over a new connection for each message, by DATA
 or with ``--bdat`` by BDAT, pipelined. A message is readable when its 250 is sent, so the rate is that of the replies.
-Prints the rate, the latency from the end of content to the 250, the daemon's CPU and its peak size, and then checks by
-IMAP that every message is there once.
+With ``--reuse-port`` each worker has a listening socket of its own (`reuse_port.py`). Prints the rate, the latency from
+the end of content to the 250, the daemon's CPU and its peak size, and then checks by IMAP that every message is there
+once.
 """
 
 import sys
@@ -117,13 +119,15 @@ def main() -> None:
     count, octets, connections = wish("messages", 5000), wish("octets", 10240), wish("connections", 16)
     each, bdat = "--each" in sys.argv, "--bdat" in sys.argv
     workers = wish("workers", 0)
-    with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder), workers=workers) as daemon:
+    apart = "--reuse-port" in sys.argv
+    twistd = (sys.executable, "-P", str(Path(__file__).parent / "reuse_port.py")) if apart else Daemon.twistd
+    with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder), workers=workers, twistd=twistd) as daemon:
         ann, warm = daemon.add_users(["ann", "warm"])
         corpus = [make_message(number, octets) for number in range(count)]
         deliver(daemon, warm, corpus[:200], connections)
         values = ingest(daemon, ann, corpus, connections, each=each, bdat=bdat)
         sizes = {"peak_rss_kib": daemon.peak_kib(), "anonymous_kib": daemon.anonymous_kib()}
-        print_figure("ingest", **values, workers=workers, **sizes)
+        print_figure("ingest", **values, workers=workers, reuse_port=int(apart), **sizes)
         print_figure("absorb", **absorb(daemon, ann, count))
         check(daemon, ann, range(count))
 
