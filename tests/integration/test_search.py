@@ -126,8 +126,7 @@ def named(daemon: Daemon) -> int:
         environment.close()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(("workers", "ahead"), [(0, False), (2, False), (2, True)])
 def test_what_comes_is_prepared_for_the_next_search(tmp_path: Path, workers: int, ahead: bool) -> None:
     """By SMTP, by APPEND and by COPY, into a folder that was searched; with `ahead` into any folder."""
     tables = "[search]\nahead = true" if ahead else ""
