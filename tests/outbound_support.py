@@ -181,13 +181,20 @@ class NotingReporter:
     told: list[tuple[str, tuple[News, ...]]] = field(default_factory=list)
     """What was committed."""
     fault: Exception | None = None
+    breaks: bool = False
     headers: list[bytes] = field(default_factory=list)
 
     async def prepare(self, message: QueuedMessage, news: Sequence[News]) -> Work | None:
         if self.fault is not None:
             raise self.fault
         self.headers.append(await message.header())
-        return lambda txn: self.told.append((message.queue_id, tuple(news)))
+
+        def work(txn: Any) -> None:
+            if self.breaks:
+                raise RuntimeError("cannot be filed")
+            self.told.append((message.queue_id, tuple(news)))
+
+        return work
 
     @property
     def occasions(self) -> list[tuple[str, str, str]]:

@@ -128,8 +128,9 @@ class Orders:
         changed = self._change(txn, queue_id, again, now_s)
         for task in [task for _, task in self._queue.tasks(txn, queue_id) if task.state is TaskState.READY]:
             lane = self._queue.lane(txn, task.lane_id)
-            if lane is not None and lane.due_s > now_s:
-                self._queue.put_lane(txn, task.lane_id, replace(lane, due_s=now_s))
+            if lane is not None and lane.failures:
+                if lane.due_s > now_s:
+                    self._queue.put_lane(txn, task.lane_id, replace(lane, due_s=now_s))
                 changed += 1
         if changed:
             self._queue.announce(txn)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from twisted.logger import Logger
 
+from certmaild.mailbox.errors import StoreUnavailable
 from certmaild.mailbox.identifiers import QueueId
 from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.mailbox.layout_queue import Message, Task, TaskState
@@ -91,24 +92,29 @@ class Settler:
 
         With ``must_report`` a report that cannot be made is the caller's to bear; else failures wait for it.
         """
-        now = int(self._seconds())
         try:
             report = await self._report(queue_id, message, results)
+            await self._engine.write(self._filed(queue_id, results, report, also))
+        except StoreUnavailable:
+            raise
         except Exception:
             if must_report:
                 raise
             log.failure("no report can be made for message {queue_id}; it is tried again", queue_id=queue_id.hex())
-            report, results = None, self._unheard(results, now)
+            await self._engine.write(self._filed(queue_id, self._unheard(results), None, also))
+
+    def _filed(self, queue_id: QueueId, results: Mapping[int, Result], *works: Work | None) -> Work:
+        now = int(self._seconds())
 
         def work(txn: WriteTxn) -> None:
             for number, result in results.items():
                 self._write(txn, queue_id, number, result.task, now)
             self.rest(txn, queue_id, now)
-            for one in (report, also):
+            for one in works:
                 if one is not None:
                     one(txn)
 
-        await self._engine.write(work)
+        return work
 
     def _write(self, txn: WriteTxn, queue_id: QueueId, number: int, new: Task, now: int) -> None:
         queue = self._spool.queue
@@ -134,9 +140,9 @@ class Settler:
         ]
         return await self.report(described(self._engine, queue_id, message), news)
 
-    def _unheard(self, results: Mapping[int, Result], now: int) -> dict[int, Result]:
+    def _unheard(self, results: Mapping[int, Result]) -> dict[int, Result]:
         """Nothing fails unheard: what would have is tried again."""
-        again = now + self._spool.times.retry
+        again = int(self._seconds()) + self._spool.times.retry
         return {
             number: replace(result, task=replace(result.task, state=TaskState.WAITING, next_s=again))
             if result.task.state is TaskState.FAILED

@@ -1,6 +1,6 @@
 """What time does to a message on its way: it is late, which its sender hears, it goes back, at last it is forgotten."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from twisted.logger import Logger
@@ -60,17 +60,22 @@ class Timekeeper:
             return [one for one, _ in zip(queue.due(txn, Due.MESSAGE, now), range(AT_ONCE), strict=False)]
 
         due = await self._engine.read(work)
+        notes: list[Work] = []
         for at_s, what in due:
             try:
-                await self._look_at(at_s, QueueId(what), now)
+                note = await self._look_at(at_s, QueueId(what), now)
             except StoreUnavailable:
                 raise
             except Exception:
                 log.failure("looking at message {queue_id} failed; it is done later", queue_id=what.hex())
-                await self._put_off(at_s, QueueId(what), now)
+                note = self._put_off(at_s, QueueId(what), now)
+            if note is not None:
+                notes.append(note)
+        if notes:
+            await self._engine.write(lambda txn: [note(txn) for note in notes])
         return len(due) == AT_ONCE
 
-    async def _put_off(self, at_s: int, queue_id: QueueId, now: int) -> None:
+    def _put_off(self, at_s: int, queue_id: QueueId, now: int) -> Work:
         """One that cannot be looked at keeps nobody else waiting."""
         queue = self._spool.queue
 
@@ -81,30 +86,31 @@ class Timekeeper:
                 log.critical("ALARM: message {queue_id} of the outgoing queue is damaged", queue_id=queue_id.hex())
                 queue.undue(txn, Due.MESSAGE, at_s, queue_id)
 
-        await self._engine.write(work)
+        return work
 
-    async def _look_at(self, at_s: int, queue_id: QueueId, now: int) -> None:
+    async def _look_at(self, at_s: int, queue_id: QueueId, now: int) -> Work | None:
+        """What is left to be noted: all that nobody hears of is written together, since it may be thousands."""
         view = await self._engine.read(lambda txn: self._view(txn, queue_id))
         queue = self._spool.queue
         if view is None or view.state.timer_s != at_s:
-            await self._engine.write(lambda txn: queue.undue(txn, Due.MESSAGE, at_s, queue_id))
-            return
+            return lambda txn: queue.undue(txn, Due.MESSAGE, at_s, queue_id)
         if not view.state.open:
-            await self._engine.write(lambda txn: queue.forget(txn, queue_id))
-            return
+            return lambda txn: queue.forget(txn, queue_id)
         if dropped := {number: one for number, one in view.open.items() if one[1].permanent}:
             await self._fail(view, dropped, now)
-            return
+            return None
         if view.state.is_held:
-            await self._engine.write(lambda txn: queue.retime(txn, queue_id, 0))
-            return
+            return lambda txn: queue.retime(txn, queue_id, 0)
         times = self._deadlines(view, view.told)
         if now >= times.expires_s:
             await self._fail(view, view.open, now)
         elif not view.told.delayed and now >= times.delay_s:
             await self._tell_delay(view, times, now)
-        else:
+        elif any(problem.concerns_tls for _, problem in view.open.values()):
             await self._warn(view, times, now)
+        else:
+            return self._note(view, replace(view.told, checks=view.told.checks + 1))
+        return None
 
     def _view(self, txn: ReadTxn, queue_id: QueueId) -> _View | None:
         queue = self._spool.queue
@@ -156,7 +162,7 @@ class Timekeeper:
             self._settler.news(task, problem, Occasion.DELAYED, times.expires_s) for task, problem in view.open.values()
         ]
         report = await self._settler.report(described(self._engine, view.queue_id, view.message), news)
-        await self._note(view, replace(view.told, delayed=True), [report])
+        await self._engine.write(self._note(view, replace(view.told, delayed=True), report))
 
     # Its destinations do not prove themselves.
 
@@ -165,9 +171,6 @@ class Timekeeper:
         queue = self._spool.queue
         sender = str(self._envelope(view).reverse_path).lower().encode()
         unproven = [(task, problem) for task, problem in view.open.values() if problem.concerns_tls]
-        if not unproven:
-            await self._note(view, replace(view.told, checks=view.told.checks + 1), [])
-            return
         places = {task.place for task, _ in unproven}
 
         def work(txn: ReadTxn) -> set[bytes]:
@@ -185,10 +188,10 @@ class Timekeeper:
             for place in new:
                 queue.note_said(txn, now, sender, place)
 
-        await self._note(view, replace(view.told, warned=True), [report, note])
+        await self._engine.write(self._note(view, replace(view.told, warned=True), report, note))
 
-    async def _note(self, view: _View, told: Told, works: Sequence[Work | None]) -> None:
-        """Store what was done, and when to look again."""
+    def _note(self, view: _View, told: Told, *works: Work | None) -> Work:
+        """What stores what was done, and when to look again."""
         next_s = self._deadlines(view, told).next_s(told)
 
         def work(txn: WriteTxn) -> None:
@@ -197,4 +200,4 @@ class Timekeeper:
                 if one is not None:
                     one(txn)
 
-        await self._engine.write(work)
+        return work

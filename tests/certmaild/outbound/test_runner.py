@@ -552,3 +552,34 @@ def test_times_double_up_to_the_longest() -> None:
         3600,
         3600,
     ]
+
+
+def test_a_report_that_cannot_be_filed_doubles_nothing(world: World) -> None:
+    """What was delivered is settled although the failure beside it cannot be told yet."""
+    world.courier.fates["bob@example.org"] = NOBODY
+    world.reporter.breaks = True
+    queue_id = world.file("bob@example.org", "eve@example.org")
+    world.start()
+    assert world.states(queue_id) == [TaskState.WAITING, TaskState.DELIVERED]
+    world.reporter.breaks = False
+    world.pass_time(61)
+    assert world.states(queue_id) == [TaskState.FAILED, TaskState.DELIVERED]
+    assert [one.to for one in world.courier.sent] == [("bob@example.org", "eve@example.org"), ("bob@example.org",)]
+    assert len(world.reporter.told) == 1
+
+
+def test_messages_of_which_nobody_hears_are_noted_together(world: World) -> None:
+    world.courier.problems["example.org"] = AWAY
+    for _ in range(200):
+        world.file()
+    world.start()
+    writes = []
+    real_write = world.engine.write
+
+    def write(work: Any, **more: Any) -> Any:
+        writes.append(work)
+        return real_write(work, **more)
+
+    world.engine.write = write
+    world.pass_time(16 * 60)
+    assert len(writes) < 20
