@@ -357,6 +357,8 @@ class House:
         """Drop the connections that are still there."""
         for factory in self.factories:
             factory.connections.cut_off()
+        if self._sweeping is not None:
+            self.sending.cut_off()
 
 
 def _terrain(listener: Listener, config: Config) -> Terrain:

@@ -54,6 +54,7 @@ class Sending:
             reactor,
             hash_address=secrets.trace_hash,
             outbound=config.outbound,
+            stop_time_s=config.shutdown_time,
             beside=[self._directions],
         )
 
@@ -84,8 +85,12 @@ class Sending:
         self._dispatch.take_over(config.outbound)
 
     async def stop(self) -> None:
-        """Finish the messages under way, within 20 seconds."""
+        """Finish the messages under way, within ``shutdown_time``."""
         await self._dispatch.stop()
+
+    def cut_off(self) -> None:
+        """Drop what is under way."""
+        self._dispatch.cut_off()
 
 
 def _read_credentials(outbound: Outbound) -> Credentials | None:

@@ -39,10 +39,13 @@ class Dispatch:
         *,
         hash_address: Callable[[str], str],
         outbound: Outbound,
+        stop_time_s: float = 20.0,
         beside: Sequence[Worker] = (),
     ) -> None:
         """``beside``: what else is done by the one process that works the queue, while it does."""
-        self._leader = Leader(shared, clock, lambda: _Together([*beside, Runner(self._desk)]))
+        self._beside = beside
+        self._runner: Runner | None = None
+        self._leader = Leader(shared, clock, self._make_worker)
         self._slots = Slots(outbound.connections, max(IN_ALL, outbound.connections))
         self._desk = Desk(
             engine,
@@ -54,15 +57,25 @@ class Dispatch:
             self._slots,
             clock,
             self._leader.holds,
+            stop_time_s,
         )
+
+    def _make_worker(self) -> Worker:
+        self._runner = Runner(self._desk)
+        return _Together([*self._beside, self._runner])
 
     def start(self) -> None:
         """Begin."""
         self._leader.start()
 
     async def stop(self) -> None:
-        """Finish the messages under way, within 20 seconds, and let another process have the queue."""
+        """Finish the messages under way within the time set, and let another process have the queue."""
         await self._leader.stop()
+
+    def cut_off(self) -> None:
+        """Drop what is under way: `stop` waits no longer."""
+        if self._runner is not None:
+            self._runner.cut_off()
 
     def take_over(self, outbound: Outbound) -> None:
         """Go by these settings from now on."""

@@ -53,6 +53,8 @@ class Desk:
     clock: Clock
     holds: Callable[[], bool]
     """Whether the queue is still this process's."""
+    stop_time_s: float = 20.0
+    """Messages under way are given so long to be finished."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,6 @@ TASKS_AT_ONCE = 256
 LONGEST_SLEEP_S = 60.0
 """The clock may be set: what is due is looked for so often at least."""
 AFTER_A_FAULT_S = 5.0
-STOP_TIME_S = 20.0
-"""Messages under way are given so long to be finished."""
 
 
 class Round:
@@ -128,14 +126,15 @@ class Runner:
         working = [work for _, work in lanes]
         for lane, _ in lanes:
             lane.stop()
-        late = self._desk.clock.callLater(STOP_TIME_S, self._cut_off)
+        late = self._desk.clock.callLater(self._desk.stop_time_s, self.cut_off)
         await DeferredList(working, consumeErrors=True)
         if late.active():
             late.cancel()
         await self._lane_round.stop()
         await self._message_round.stop()
 
-    def _cut_off(self) -> None:
+    def cut_off(self) -> None:
+        """Drop what is under way; it is sent again."""
         for _, work in tuple(self._lanes.values()):
             work.cancel()
 
