@@ -49,7 +49,7 @@ class Watch:
         """The planner's."""
 
     def session(self, domain: str, host: str, address: str, result: TlsResult | None, reason: str = "") -> None:
-        assert (domain, host, address.startswith("127.0.0.")) == ("p.example", MX, True)
+        assert (domain, host, address.startswith("127.")) == ("p.example", MX, True)
         assert bool(reason) == (result is not None)
         self.saw.append("success" if result is None else result.value)
 
@@ -87,7 +87,9 @@ class Post:
 def host(peer: Listening, level: Level = Level.VERIFY, **more: Any) -> PlannedHost:
     demand = Demand(level, MX, policy="default")
     own = {name: more.pop(name) for name in tuple(more) if name in Demand.__slots__}
-    return PlannedHost(MX, more.pop("addresses", ("127.0.0.1",)), peer.port, replace(demand, **own), **more)
+    return PlannedHost(
+        MX, more.pop("addresses", (getattr(peer, "address", "127.0.0.1"),)), peer.port, replace(demand, **own), **more
+    )
 
 
 def message(*paths: Path, content: bytes = CONTENT, size: int | None = None, **envelope: Any) -> OutgoingMessage:

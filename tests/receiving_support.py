@@ -5,7 +5,9 @@ CERTMAILD_DEBS names, with the packages in it) and ``dpkg-deb -x``. They run in 
 the users and folders that they were built for exist.
 """
 
+import atexit
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -44,17 +47,25 @@ class Maildir:
             time.sleep(0.05)  # other people's servers give no event to wait on
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens."""
+
+    address: str
+    port: int
 
 
-def await_port(port: int, log: Path | None = None) -> None:
+def own_address() -> str:
+    """An address of this machine that nobody else uses: on 127.0.0.1 any port may be gone in the next moment."""
+    return "127.{}.{}.{}".format(*(random.randint(2, 250) for _ in range(3)))
+
+
+def await_port(place: Place, log: Path | None = None) -> None:
     """Until somebody greets there."""
     deadline = time.monotonic() + START_S
     while True:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+            with socket.create_connection((place.address, place.port), timeout=5) as line:
                 if line.recv(100).startswith(b"220"):
                     line.sendall(b"QUIT\r\n")
                     return
@@ -65,12 +76,15 @@ def await_port(port: int, log: Path | None = None) -> None:
         time.sleep(0.05)
 
 
-def _open_to_all(folder: Path) -> None:
-    """The servers' own users must reach their folders through the test's."""
-    for one in (folder, *folder.parents):
-        if one == Path("/tmp"):
-            break
-        one.chmod(one.stat().st_mode | 0o011)
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that the servers' own users reach: not below pytest's, which each run of pytest closes again."""
+    folder = Path(tempfile.mkdtemp(prefix="certmaild-peer-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _find(name: str) -> str:
@@ -84,12 +98,11 @@ def _find(name: str) -> str:
 
 
 @contextmanager
-def receiving_postfix(folder: Path, services: dict[str, Sequence[str]]) -> Iterator[tuple[dict[str, int], Maildir]]:
-    """The port of each service, by name; ``services`` gives the settings of each (``main.cf`` words)."""
+def receiving_postfix(folder: Path, services: dict[str, Sequence[str]]) -> Iterator[tuple[dict[str, Place], Maildir]]:
+    """Where each service is, by name; ``services`` gives the settings of each (``main.cf`` words)."""
     command = _find("postfix")
     if os.geteuid() != 0:
         pytest.skip("Postfix starts as root only")
-    _open_to_all(folder)
     config, queue, data, box = (folder / name for name in ("etc", "queue", "data", "box"))
     for one in (config, queue, data, box):
         one.mkdir()
@@ -114,16 +127,18 @@ def receiving_postfix(folder: Path, services: dict[str, Sequence[str]]) -> Itera
     ]
     if not any(line.startswith("postlog") for line in lines):
         lines.append("postlog   unix-dgram n  -       n       -       1       postlogd")
-    ports = {name: free_port() for name in services}
+    address = own_address()
+    places = {name: Place(address, 1025 + number) for number, name in enumerate(services)}
     for name, settings in services.items():
-        lines.append(f"127.0.0.1:{ports[name]} inet n - n - - smtpd")
+        lines.append(f"{address}:{places[name].port} inet n - n - - smtpd")
         lines += [f"  -o {setting}" for setting in settings]
     (config / "master.cf").write_text("\n".join(lines) + "\n")
-    subprocess.run([command, "-c", str(config), "start"], check=True, capture_output=True)
+    begun = subprocess.run([command, "-c", str(config), "start"], capture_output=True, text=True)
+    assert begun.returncode == 0, begun.stdout + begun.stderr
     try:
-        for port in ports.values():
-            await_port(port, queue / "maillog")
-        yield ports, Maildir(box)
+        for place in places.values():
+            await_port(place, queue / "maillog")
+        yield places, Maildir(box)
     finally:
         subprocess.run([command, "-c", str(config), "stop"], check=True, capture_output=True)
 
@@ -137,6 +152,7 @@ def unpacked(*packages: str) -> Path:
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("mount namespaces need root")
     folder = Path(tempfile.mkdtemp(prefix="certmaild-debs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     given = os.environ.get("CERTMAILD_DEBS")
     for package in packages:
         found = sorted(Path(given).glob(f"{package}_*.deb")) if given else []
@@ -150,9 +166,8 @@ def unpacked(*packages: str) -> Path:
 
 
 @contextmanager
-def _in_namespace(folder: Path, script: str, port: int) -> Iterator[Maildir]:
+def _in_namespace(folder: Path, script: str, place: Place) -> Iterator[Maildir]:
     """Run a shell script that ends in a server, with `USERS` known and /var, /run and /usr/libexec its own."""
-    _open_to_all(folder)
     box = folder / "box"
     box.mkdir()
     shutil.chown(box, "nobody")
@@ -170,7 +185,7 @@ def _in_namespace(folder: Path, script: str, port: int) -> Iterator[Maildir]:
             start_new_session=True,
         )
     try:
-        await_port(port, log)
+        await_port(place, log)
         yield Maildir(box)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -178,11 +193,11 @@ def _in_namespace(folder: Path, script: str, port: int) -> Iterator[Maildir]:
 
 
 @contextmanager
-def receiving_exim(folder: Path, shown: Certified) -> Iterator[tuple[int, Maildir]]:
+def receiving_exim(folder: Path, shown: Certified) -> Iterator[tuple[Place, Maildir]]:
     """Exim with a certificate; it takes everything."""
     program = unpacked("exim4-daemon-light", "exim4-base") / "usr" / "sbin" / "exim4"
     chain, key = shown.write(folder)
-    port = free_port()
+    place = Place(own_address(), 1025)
     config = folder / "exim.conf"
     config.write_text(
         f"exim_path = {program}\nexim_user = Debian-exim\nexim_group = Debian-exim\nprimary_hostname = mx.p.example\n"
@@ -197,23 +212,23 @@ def receiving_exim(folder: Path, shown: Certified) -> Iterator[tuple[int, Maildi
         f"install -o Debian-exim -m 600 {key} /var/lib/key.pem\ninstall -d -o Debian-exim /var/spool/exim\n"
         # Where it looks by itself: with -C it would give up its privileges, and deliver nothing.
         f"install -D -m 644 {config} /var/lib/exim4/config.autogenerated\n"
-        f"exec {program} -bdf -oX '<; [127.0.0.1]:{port}' -oP /run/exim.pid\n"
+        f"exec {program} -bdf -oX '<; [{place.address}]:{place.port}' -oP /run/exim.pid\n"
     )
-    with _in_namespace(folder, script, port) as box:
-        yield port, box
+    with _in_namespace(folder, script, place) as box:
+        yield place, box
 
 
 @contextmanager
-def receiving_opensmtpd(folder: Path, shown: Certified) -> Iterator[tuple[int, Maildir]]:
+def receiving_opensmtpd(folder: Path, shown: Certified) -> Iterator[tuple[Place, Maildir]]:
     """OpenSMTPD with a certificate; it takes everything."""
     files = unpacked("opensmtpd")
     chain, key = shown.write(folder)
-    port = free_port()
+    place = Place(own_address(), 1025)
     config = folder / "smtpd.conf"
     config.write_text(
         f'pki "mx.p.example" cert "/var/lib/chain.pem"\npki "mx.p.example" key "/var/lib/key.pem"\n'
         f'table users {{ "@" = "nobody" }}\n'
-        f'listen on 127.0.0.1 port {port} tls pki "mx.p.example" hostname "mx.p.example"\n'
+        f'listen on {place.address} port {place.port} tls pki "mx.p.example" hostname "mx.p.example"\n'
         f'action "box" maildir "{folder}/box" virtual <users>\nmatch from any for any action "box"\n'
     )
     script = (
@@ -221,5 +236,5 @@ def receiving_opensmtpd(folder: Path, shown: Certified) -> Iterator[tuple[int, M
         "mkdir -p /var/lib/opensmtpd/empty\ninstall -d -m 711 /var/spool/smtpd\nmount -t tmpfs none /usr/libexec\n"
         f"cp -r {files}/usr/libexec/opensmtpd /usr/libexec/\nexec {files}/usr/sbin/smtpd -d -f {config}\n"
     )
-    with _in_namespace(folder, script, port) as box:
-        yield port, box
+    with _in_namespace(folder, script, place) as box:
+        yield place, box

@@ -203,8 +203,8 @@ class Peer:
 class Between:
     """A man in the middle of a server and its clients, who changes what the server says."""
 
-    def __init__(self, port: int, change: Callable[[bytes], bytes]) -> None:
-        self._to, self._change = port, change
+    def __init__(self, port: int, change: Callable[[bytes], bytes], address: str = "127.0.0.1") -> None:
+        self._to, self._change = (address, port), change
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.heard = b""
@@ -216,7 +216,7 @@ class Between:
                 client, _ = self._listening.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._to))
+            server = socket.create_connection(self._to)
             for source, target, change in ((server, client, self._change), (client, server, self._hear)):
                 threading.Thread(target=self._carry, args=(source, target, change), daemon=True).start()
 

@@ -7,7 +7,7 @@ from pathlib import Path as File
 import pytest
 import tls_support
 from courier_support import BOB, CONTENT, EVE, MX, Post, host, message
-from receiving_support import Maildir, receiving_exim, receiving_opensmtpd, receiving_postfix
+from receiving_support import Maildir, Place, open_folder, receiving_exim, receiving_opensmtpd, receiving_postfix
 from smtp_peer_support import Between
 from tls_support import NOW, Authority, Certified
 
@@ -17,13 +17,6 @@ from certmaild.protocols.smtp.grammar import Path
 
 DAY = timedelta(days=1)
 UNSAFE = f"The server {MX} is not safe to send to: "
-
-
-class At:
-    """A port."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +59,16 @@ class Postfixes:
             "no chunking": [*right, "smtpd_discard_ehlo_keywords=chunking"],
             "one by one": [*right, "smtpd_discard_ehlo_keywords=chunking,pipelining,dsn,8bitmime,smtputf8"],
         }
-        self.ports: dict[str, int] = {}
+        self.places: dict[str, Place] = {}
         self.box: Maildir
 
 
 @pytest.fixture(scope="module")
-def postfix(root: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postfixes]:
-    folder = tmp_path_factory.mktemp("postfix")
-    postfixes = Postfixes(root, folder)
-    with receiving_postfix(folder, postfixes.services) as (postfixes.ports, postfixes.box):
-        yield postfixes
+def postfix(root: Authority) -> Iterator[Postfixes]:
+    with open_folder() as folder:
+        postfixes = Postfixes(root, folder)
+        with receiving_postfix(folder, postfixes.services) as (postfixes.places, postfixes.box):
+            yield postfixes
 
 
 OUTCOMES = {
@@ -101,7 +94,8 @@ def strip(octets: bytes) -> bytes:
 @pytest.mark.parametrize("kind", OUTCOMES)
 def test_postfix_at_every_level(kind: str, level: Level, post: Post, postfix: Postfixes) -> None:
     content = CONTENT.replace(b"Hello", f"{kind} {level.value}".encode())
-    with Between(postfix.ports["right" if kind == "stripped" else kind], strip if kind == "stripped" else bytes) as at:
+    place = postfix.places["right" if kind == "stripped" else kind]
+    with Between(place.port, strip if kind == "stripped" else bytes, place.address) as at:
         (fate,) = post.send(host(at, level), message(content=content))
     is_proven = kind == "right"
     if is_proven or level is Level.MAY or (level is Level.ENCRYPT and kind not in IN_CLEAR):
@@ -119,7 +113,7 @@ def test_postfix_at_every_level(kind: str, level: Level, post: Post, postfix: Po
 
 def test_postfix_by_dane_and_pin(post: Post, postfix: Postfixes, root: Authority) -> None:
     shown = postfix.shown["another name"]
-    at = At(postfix.ports["another name"])
+    at = postfix.places["another name"]
     (fate,) = post.send(host(at, Level.DANE_ONLY, tlsa=(Tlsa(3, 1, 1, shown.pin),)))
     assert isinstance(fate, Delivered)
     assert fate.proof is not None
@@ -129,7 +123,7 @@ def test_postfix_by_dane_and_pin(post: Post, postfix: Postfixes, root: Authority
     (fate,) = post.send(host(at, Level.DANE, tlsa=anchor))
     assert isinstance(fate, Problem)
     assert "its certificate is for mx.other.example" in fate.words
-    (fate,) = post.send(host(At(postfix.ports["right"]), Level.DANE, tlsa=anchor))
+    (fate,) = post.send(host(postfix.places["right"], Level.DANE, tlsa=anchor))
     assert isinstance(fate, Delivered)
     assert postfix.box.next().endswith(CONTENT)
     (fate,) = post.send(host(at, Level.PIN, pins=(shown.pin,)))
@@ -140,7 +134,7 @@ def test_postfix_by_dane_and_pin(post: Post, postfix: Postfixes, root: Authority
 def test_postfix_that_wants_a_certificate_of_ours(
     post: Post, postfix: Postfixes, root: Authority, tmp_path: File
 ) -> None:
-    at = At(postfix.ports["our certificate"])
+    at = postfix.places["our certificate"]
     (fate,) = post.send(host(at))
     assert isinstance(fate, Problem)
     # Postfix says so in words of its own, once TLS stands.
@@ -154,7 +148,7 @@ def test_postfix_that_wants_a_certificate_of_ours(
 @pytest.mark.parametrize("kind", ["right", "no chunking", "one by one"])
 def test_postfix_takes_content_in_every_way(kind: str, post: Post, postfix: Postfixes) -> None:
     long = CONTENT + b"".join(b".%d\r\n" % number for number in range(300_000)) + "Grüße.\r\n".encode()
-    at = At(postfix.ports[kind])
+    at = postfix.places[kind]
     fates = post.send(host(at), message(BOB, EVE, content=long), message(EVE), message())
     assert [type(fate) for fate in fates] == [Delivered, Problem, Problem, Delivered]
     assert isinstance(fates[1], Problem)
@@ -167,10 +161,10 @@ def test_postfix_takes_content_in_every_way(kind: str, post: Post, postfix: Post
 
 def test_postfix_and_addresses_outside_ascii(post: Post, postfix: Postfixes) -> None:
     utf8 = Path("\u00fc", "p.example")
-    (fate,) = post.send(host(At(postfix.ports["right"])), message(utf8, needs_utf8=True, utf8=True))
+    (fate,) = post.send(host(postfix.places["right"]), message(utf8, needs_utf8=True, utf8=True))
     assert isinstance(fate, Delivered)
     assert postfix.box.next().endswith(CONTENT)
-    at = At(postfix.ports["one by one"])
+    at = postfix.places["one by one"]
     first, second = post.send(
         host(at), message(utf8, needs_utf8=True), message(Path("bob", "b\u00fccher.example"), utf8=True)
     )
@@ -187,32 +181,33 @@ def test_postfix_and_addresses_outside_ascii(post: Post, postfix: Postfixes) -> 
     assert (fate.permanent, fate.enhanced) == (True, "5.7.30")
 
 
-def test_exim(post: Post, root: Authority, tmp_path: File) -> None:
+def test_exim(post: Post, root: Authority) -> None:
     long = CONTENT + b".line\r\n" * 200_000
-    with receiving_exim(tmp_path, root.issue(MX)) as (port, box):
-        fates = post.send(host(At(port)), message(content=long), message(BOB, EVE))
+    with open_folder() as folder, receiving_exim(folder, root.issue(MX)) as (place, box):
+        fates = post.send(host(place), message(content=long), message(BOB, EVE))
         assert [type(fate) for fate in fates] == [Delivered] * 3
         assert isinstance(fates[0], Delivered)
         assert fates[0].proof is not None
         assert fates[0].proof.how == f"certificate for {MX}"
-        (fate,) = post.send(host(At(port), Level.SECURE, names=("p.example",)))
+        (fate,) = post.send(host(place, Level.SECURE, names=("p.example",)))
         assert isinstance(fate, Problem)
         assert fate.words == f"{UNSAFE}its certificate is for {MX}, not for p.example. Nothing was sent to it."
         took = [box.next().partition(b"Subject: x")[2] for _ in range(3)]
         assert sorted(took, key=len) == [one.partition(b"Subject: x")[2] for one in (CONTENT, CONTENT, long)]
 
 
-def test_opensmtpd_of_debian_12(post: Post, root: Authority, tmp_path: File) -> None:
+def test_opensmtpd_of_debian_12(post: Post, root: Authority) -> None:
     """Its TLS is broken with OpenSSL 3 (it breaks off every handshake): mail waits, or goes in clear by level may."""
-    with receiving_opensmtpd(tmp_path, root.issue(MX, key="2048")) as (port, box):
-        (fate,) = post.send(host(At(port)))
+    shown = root.issue(MX, key="2048")
+    with open_folder() as folder, receiving_opensmtpd(folder, shown) as (place, box):
+        (fate,) = post.send(host(place))
         if isinstance(fate, Delivered):
             # One that works.
             assert fate.proof is not None
             assert fate.proof.verified
         else:
             assert fate.words.startswith(f"{UNSAFE}it broke off the TLS handshake")
-            (fate,) = post.send(host(At(port), Level.MAY))
+            (fate,) = post.send(host(place, Level.MAY))
             assert isinstance(fate, Delivered)
             assert fate.proof is None
         assert box.next().endswith(CONTENT)
