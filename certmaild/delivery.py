@@ -119,7 +119,7 @@ class Delivery:
             raise NO_ROOM
         if hop.login is not None and mail.reverse_path.local and not await self.owns(hop.login, str(mail.reverse_path)):
             raise NOT_YOURS
-        if (held_until(mail, now) or 0) > now + self.settings.limits.hold_time:
+        if (held_until(mail, now) or 0) > now + self.filing.settings.limits.hold_time:
             raise TOO_LATE
         return MailTransaction(self, hop, mail, now)
 
@@ -270,9 +270,9 @@ class MailTransaction:
             raise BUSY
         if self._blob is None or self._scanner is None or self._header is None:
             delivery = self._delivery
-            limits = delivery.settings.limits
+            limits = delivery.filing.settings.limits
             self._blob = BlobWriter(
-                delivery.engine, delivery.seconds, padding=delivery.settings.padding, random=delivery.random
+                delivery.engine, delivery.seconds, padding=delivery.filing.settings.padding, random=delivery.random
             )
             self._scanner = limits.new_scanner()
             body = (lambda octets: None) if self._inspection is None else self._inspection.take_body
@@ -292,7 +292,7 @@ class MailTransaction:
 
     def _edited(self, header: bytes) -> bytes:
         """The header as it is stored, the same for every recipient."""
-        settings = self._delivery.settings
+        settings = self._delivery.filing.settings
         facts = self._facts = read_header(header, authserv_id=settings.hostname.encode())
         if facts.received > MAX_RECEIVED:
             raise LOOP

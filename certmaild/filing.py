@@ -116,7 +116,8 @@ class Filing:
         if message.hop.login is not None:
             recipients += await self._sent_copy(message.hop.login, message, int(now))
         sealed = await seal_all(recipients, self._in_thread)
-        report = await self._success_report(message, here, int(now))
+        wanted = [(route, arguments) for route, arguments in here if Notify.SUCCESS in arguments.notify]
+        report = await self._success_report(message, wanted, int(now)) if wanted else None
         submission = self._submission(message, waiting, now) if message.outside or waiting else None
         secrets, blob, spool = self._secrets, message.blob, self._spool
 
@@ -204,11 +205,10 @@ class Filing:
         )
 
     async def _success_report(
-        self, message: Finished, here: Sequence[tuple[Sealed, RcptArguments]], now: int
+        self, message: Finished, wanted: Sequence[tuple[Sealed, RcptArguments]], now: int
     ) -> Work | None:
-        """Word to a sender who asked for it that the message lies in the mailboxes (RFC 3461 section 6.2.2)."""
-        wanted = [(route, arguments) for route, arguments in here if Notify.SUCCESS in arguments.notify]
-        if not wanted or self._reporter is None or not message.mail.reverse_path.local:
+        """Word to the sender that the message lies in the mailboxes of those (RFC 3461 section 6.2.2)."""
+        if self._reporter is None or not message.mail.reverse_path.local:
             return None
         fate = Delivered("", "", None)
         news = [News(_held(*one)[0], Occasion.DELIVERED, fate, 1, now) for one in wanted]

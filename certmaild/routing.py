@@ -134,7 +134,9 @@ class Router:
             return BAD_ADDRESS
         if address.domain not in self._domains:
             return RELAYING_DENIED if sender is None else await self._outside(address, sender, require_tls)
-        recipient = await self._mailbox(address, is_role=path.is_role)
+        recipient = await self._directory.recipient(address)
+        if path.is_role and (recipient is None or recipient.state is not State.ACTIVE):
+            recipient = await self._role_owner()
         if recipient is None or recipient.state is State.PARKED:
             return NO_SUCH_MAILBOX
         if recipient.state is State.DISABLED:
@@ -152,18 +154,14 @@ class Router:
             return None
         if address.domain not in self._domains:
             return None
-        recipient = await self._mailbox(address, is_role=path.is_role)
+        recipient = await self._directory.recipient(address)
+        if path.is_role and (recipient is None or not recipient.is_active):
+            recipient = await self._role_owner()
         return recipient if recipient is not None and recipient.is_active else None
 
     def is_hosted(self, domain: str) -> bool:
         """Whether a lower-case A-label domain is ours."""
         return domain in self._domains
-
-    async def _mailbox(self, address: Address, *, is_role: bool) -> RecipientFacts | None:
-        recipient = await self._directory.recipient(address)
-        if is_role and (recipient is None or recipient.state is not State.ACTIVE):
-            recipient = await self._role_owner()
-        return recipient
 
     async def _outside(self, address: Address, sender: str, require_tls: bool) -> Route:
         if self._partners is None:

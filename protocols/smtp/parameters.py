@@ -135,6 +135,8 @@ def parse_rcpt(argument: bytes, offered: Collection[Extension] = (), *, utf8: bo
 
 # One parameter each: the fields that it sets. None as a value: nothing stood behind the name.
 
+# BINARYMIME is not announced.
+_BODIES: Final = {b"7BIT": BodyKind.SEVEN_BIT, b"8BITMIME": BodyKind.EIGHT_BIT}
 _Fields = dict[str, Any]
 _Reader = Callable[[bytes], _Fields]
 
@@ -144,11 +146,10 @@ def _size(value: bytes) -> _Fields:
 
 
 def _body(value: bytes) -> _Fields:
-    kind = value.upper()
-    # BINARYMIME is not announced.
-    if kind not in (b"7BIT", b"8BITMIME"):
+    kind = _BODIES.get(value.upper())
+    if kind is None:
         raise _unknown_parameter()
-    return {"body": BodyKind(kind.decode("ascii"))}
+    return {"body": kind}
 
 
 def _ret(value: bytes) -> _Fields:
