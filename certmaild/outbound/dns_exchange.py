@@ -1,5 +1,6 @@
 """One question to one DNS server: UDP, and TCP when the answer does not fit (RFC 1035 section 4.2, RFC 7766)."""
 
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -10,9 +11,11 @@ import dns.flags
 import dns.message
 from twisted.internet import error
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.protocol import ClientFactory, DatagramProtocol, connectionDone
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.protocol import ClientFactory, connectionDone
 from twisted.protocols.basic import Int16StringReceiver
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 UDP_PAYLOAD = 1232
 """Octets that pass everywhere without fragments (DNS flag day 2020); also what is parsed on the reactor's thread."""
@@ -31,7 +34,6 @@ _FAULTS = (
     ServerSilent,
     TimeoutError,
     error.ConnectError,
-    error.CannotListenError,
     OSError,
     dns.exception.DNSException,
 )
@@ -83,44 +85,67 @@ def parse_message(octets: bytes) -> dns.message.Message:
 
 
 def _by_udp(reactor: Any, server: Server, query: dns.message.Message) -> "Deferred[dns.message.Message]":
-    done: Deferred[dns.message.Message] = Deferred()
-    # Port 0: the kernel draws a port nobody can guess, and a connected socket takes no other sender's datagrams.
-    any_address = "::" if server.ip.version == 6 else ""
-    port = reactor.listenUDP(0, _Datagram(server, query, done), any_address, maxPacketSize=UDP_PAYLOAD + 1)
-
-    def close(result: Any) -> Any:
-        port.stopListening()
-        return result
-
-    return done.addBoth(close)
+    asking = _Datagrams(reactor, server, query)
+    asking.start()
+    return asking.answered
 
 
-class _Datagram(DatagramProtocol):
-    noisy = False
-    transport: Any
+@implementer(IReadDescriptor)
+class _Datagrams:
+    """A socket for one question: its port is drawn by the kernel, and it is connected, so that nobody else is heard.
 
-    def __init__(self, server: Server, query: dns.message.Message, done: "Deferred[dns.message.Message]") -> None:
+    Twisted's own UDP ports write two lines to the log for each.
+    """
+
+    def __init__(self, reactor: Any, server: Server, query: dns.message.Message) -> None:
+        self._reactor = reactor
         self._server = server
         self._query = query
-        self._done = done
+        family = socket.AF_INET6 if server.ip.version == 6 else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self.answered: Deferred[dns.message.Message] = Deferred()
+        self.answered.addBoth(self._close)
 
-    def startProtocol(self) -> None:
-        self.transport.connect(self._server.address, self._server.port)
-        self.transport.write(self._query.to_wire())
-
-    def datagramReceived(self, datagram: bytes, addr: object) -> None:
-        if self._done.called:
-            return
+    def start(self) -> None:
+        """Ask, and listen. Raises `OSError`."""
         try:
-            answer = parse_message(datagram)
-        except dns.exception.DNSException:
+            self._socket.connect((self._server.address, self._server.port))
+            self._socket.send(self._query.to_wire())
+        except OSError:
+            self._socket.close()
+            raise
+        self._reactor.addReader(self)
+
+    def _close(self, outcome: Any) -> Any:
+        self._reactor.removeReader(self)
+        self._socket.close()
+        return outcome
+
+    def fileno(self) -> int:
+        """For the reactor."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """For the reactor."""
+        return "DNS"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor gives up on the socket."""
+        if not self.answered.called:
+            self.answered.errback(ServerSilent())
+
+    def doRead(self) -> None:
+        """One datagram, the answer or noise; or word that nobody listens there."""
+        try:
+            octets = self._socket.recv(UDP_PAYLOAD + 1)
+            answer = parse_message(octets)
+        except (BlockingIOError, InterruptedError, dns.exception.DNSException):
+            return
+        except OSError:
+            self.answered.errback(ServerSilent())
             return
         if self._query.is_response(answer):
-            self._done.callback(answer)
-
-    def connectionRefused(self) -> None:
-        if not self._done.called:
-            self._done.errback(ServerSilent())
+            self.answered.callback(answer)
 
 
 async def _by_tcp(
