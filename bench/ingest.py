@@ -1,11 +1,11 @@
 """How fast mail comes in: `ingest.py [--messages N] [--octets N] [--connections N] [--workers N] [--each] [--bdat]
-[--reuse-port]`.
+[--checks] [--reuse-port]`.
 
 Delivers over kept STARTTLS connections to port 25, or with ``--each`` over a new connection for each message, by DATA
-or with ``--bdat`` by BDAT, pipelined. A message is readable when its 250 is sent, so the rate is that of the replies.
-With ``--reuse-port`` each worker has a listening socket of its own (`reuse_port.py`). Prints the rate, the latency from
-the end of content to the 250, the daemon's CPU and its peak size, and then checks by IMAP that every message is there
-once.
+or with ``--bdat`` by BDAT, pipelined; with ``--checks`` it is signed by DKIM, and SPF, DKIM and DMARC are checked. A
+message is readable when its 250 is sent, so the rate is that of the replies. With ``--reuse-port`` each worker has a
+listening socket of its own (`reuse_port.py`). Prints the rate, the latency from the end of content to the 250, the
+daemon's CPU and its peak size, and then checks by IMAP that every message is there once.
 """
 
 import sys
@@ -17,6 +17,7 @@ from pathlib import Path
 from clients import Imap, Smtp, in_parallel, log_in
 from daemon import Daemon
 from figures import make_message, percentiles_ms, print_figure, wish
+from sender_zone import SenderZone
 from server import Account, Server
 from usage import Lap
 
@@ -121,9 +122,16 @@ def main() -> None:
     workers = wish("workers", 0)
     apart = "--reuse-port" in sys.argv
     twistd = (sys.executable, "-P", str(Path(__file__).parent / "reuse_port.py")) if apart else Daemon.twistd
-    with tempfile.TemporaryDirectory() as folder, Daemon(Path(folder), workers=workers, twistd=twistd) as daemon:
+    zone = SenderZone() if "--checks" in sys.argv else None
+    tables = "" if zone is None else zone.tables
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Daemon(Path(folder), workers=workers, twistd=twistd, tables=tables) as daemon,
+    ):
         ann, warm = daemon.add_users(["ann", "warm"])
         corpus = [make_message(number, octets) for number in range(count)]
+        if zone is not None:
+            corpus = zone.signed(corpus)
         deliver(daemon, warm, corpus[:200], connections)
         values = ingest(daemon, ann, corpus, connections, each=each, bdat=bdat)
         sizes = {"peak_rss_kib": daemon.peak_kib(), "anonymous_kib": daemon.anonymous_kib()}
