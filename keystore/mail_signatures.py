@@ -8,6 +8,7 @@ import base64
 import binascii
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import TypeAlias
 
 from certmaild.keystore.errors import SignatureKeyUnfit
@@ -36,6 +37,7 @@ class KeyKind(Enum):
 PublicKey: TypeAlias = rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 
+@lru_cache(maxsize=256)
 def read_public_key(kind: KeyKind, text: bytes) -> PublicKey:
     """The key in a ``p=`` tag, base64 with any white space; RSA as SubjectPublicKeyInfo or a bare RSAPublicKey.
 

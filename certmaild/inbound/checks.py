@@ -35,6 +35,9 @@ _SIGNED = re.compile(
 _UNKNOWN: Answer[bytes] = Answer(DnsStatus.FAILED, "")
 LAST_S = 5.0
 """Seconds that DMARC may take after the rest, however long that took."""
+QUICK_SIGNATURES = 2
+QUICK_OCTETS = 16 * 1024
+"""So few signatures in a header of so few octets are checked in less time than going to a thread and back takes."""
 MAX_AUTHORS = 4
 """Domains of From that are looked at."""
 
@@ -124,7 +127,10 @@ class Checks:
         keys = {} if self._keys is None else await self._keys
         dkim: tuple[DkimResult, ...] = ()
         if self._read or self._chain is not None:
-            dkim, self._arc = await tools.in_thread(lambda: self._check_signatures(keys))
+            if len(self._read) <= QUICK_SIGNATURES and self._chain is None and len(self._header) <= QUICK_OCTETS:
+                dkim, self._arc = self._check_signatures(keys)
+            else:
+                dkim, self._arc = await tools.in_thread(lambda: self._check_signatures(keys))
         spf = SpfResult(Result.TEMPERROR) if self._spf is None else await self._spf
         dmarc = []
         for author in authors[:MAX_AUTHORS]:
@@ -150,7 +156,7 @@ class Checks:
         return dict(zip(names, await gatherResults(asking, consumeErrors=True), strict=True))
 
     def _check_signatures(self, keys: dict[str, Answer[bytes]]) -> tuple[tuple[DkimResult, ...], ArcResult]:
-        """In a thread: everything that computes."""
+        """Everything that computes."""
         header = CanonicalHeader(parse_fields(self._header))
         dkim = tuple(_check(one, header, self._bodies, keys) for one in self._read)
         arc = self._arc

@@ -31,6 +31,10 @@ MAX_RECORD_OCTETS = 4096
 """Of one TXT record; what is longer is left out (RFC 7208 section 3.4 asks for 450)."""
 
 
+QUICK_OCTETS = 1024
+"""A run over records of so few octets takes less than going to a thread and back."""
+
+
 class InThread(Protocol):
     """Runs work off the reactor's thread."""
 
@@ -100,7 +104,10 @@ async def check_spf(lookup: Lookup, peer: str, sender: str, helo: str, in_thread
     await _ask(lookup, (domain, "TXT"), known)
     peer = peer.partition("%")[0]
     for _ in range(MAX_RUNS):
-        outcome = await in_thread(lambda: _run(peer, identity, helo, known))
+        if _octets(known) <= QUICK_OCTETS:
+            outcome = _run(peer, identity, helo, known)
+        else:
+            outcome = await in_thread(lambda: _run(peer, identity, helo, known))
         if isinstance(outcome, Result):
             return SpfResult(outcome, domain, is_helo=not sender)
         await _ask(lookup, outcome, known)
@@ -110,6 +117,16 @@ async def check_spf(lookup: Lookup, peer: str, sender: str, helo: str, in_thread
             asking = [Deferred.fromCoroutine(_ask(lookup, (host, kind), known)) for host in hosts if host]
             await gatherResults(asking, consumeErrors=True)
     return SpfResult(Result.PERMERROR, domain)
+
+
+def _octets(known: Known) -> int:
+    """Of all TXT records that a run may read."""
+    return sum(
+        sum(map(len, cast(TXT, record).strings))
+        for (_, kind), answer in known.items()
+        if kind == "TXT"
+        for record in answer.records
+    )
 
 
 async def _ask(lookup: Lookup, question: Question, known: Known) -> None:

@@ -53,7 +53,8 @@ class Checked:
 def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checked]:
     folder = tmp_path_factory.mktemp("checked")
     with DnsNetwork(folder, ZONES, dead={"dead.example"}) as dns:
-        tables = f'[inbound]\nunchecked_networks = []\n[resolver]\naddresses = ["{dns.resolver}"]\n[limits]\ncheck_time = "3s"\n'
+        resolver = f'[resolver]\naddresses = ["{dns.resolver}"]\n'
+        tables = f'[inbound]\nunchecked_networks = []\n{resolver}[limits]\ncheck_time = "3s"\n'
         with Daemon(folder / "daemon", tables=tables) as daemon:
             yield Checked(daemon, daemon.add_user("ann"))
 

@@ -1,17 +1,19 @@
 """What becomes of a message from another server, and what its Authentication-Results say."""
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
+import dkim
 import pytest
 from dns_support import ScriptedLookup
 from support import run
 from twisted.internet.task import Clock
 
 from certmaild.dkim.body_hash import BodyHash
-from certmaild.dkim.key_files import KeyPair, SigningKey
+from certmaild.dkim.key_files import KeyPair, SigningKey, txt_strings
 from certmaild.inbound.checks import Tools
 from certmaild.inbound.inspection import InspectionSettings, Inspector, Verdict
 from certmaild.inbound.partner_gate import PartnerGate
@@ -57,7 +59,7 @@ def take(
     """The end of one message, given in two pieces."""
     clock = Clock()
     clock.advance(NOW)
-    lookup = ScriptedLookup({(name, "TXT"): [f'"{text}"'] for name, text in RECORDS.items()})
+    lookup = ScriptedLookup({(name, "TXT"): [txt_strings(text)] for name, text in RECORDS.items()})
     gate = PartnerGate(PartnerBook(partners), lambda: NOW)
     inspector = Inspector(gate, lambda address: "hash", settings, Tools(lookup, at_once, clock))
     hop = Hop("s", Listener.INBOUND, peer, "helo.example", True, tls, None)
@@ -112,6 +114,27 @@ def test_what_a_domain_asks_for_is_done_where_it_is_honoured(domain: str, outcom
     assert found.is_junk == (outcome == "junk" and honours)
     expected = b"dmarc=none" if domain == "other.example" else b"dmarc=fail"
     assert expected in found.results
+
+
+def test_a_trusted_server_may_vouch_for_what_it_passed_on() -> None:
+    rsa_key = MailSigningKey.make(KeyKind.RSA)
+    RECORDS["s._domainkey.list.example"] = KeyPair("k", True, (SigningKey("s", rsa_key),)).records("list.example")[0][1]
+    pem = subprocess.run(["openssl", "rsa", "-traditional"], input=rsa_key.pem, capture_output=True, check=True).stdout
+    for found_there, trusted, outcome in (
+        (b"dmarc=pass", frozenset({"list.example"}), "taken"),
+        (b"dmarc=fail", frozenset({"list.example"}), "refused"),
+        (b"dmarc=pass", frozenset({"other.example"}), "refused"),
+        (b"dmarc=pass", frozenset(), "refused"),
+    ):
+        message = b"Authentication-Results: list.example; %s; arc=none\r\n" % found_there + mail("strict.example")
+        fields = dkim.arc_sign(
+            message, b"s", b"list.example", pem, b"list.example", include_headers=[b"from", b"subject"]
+        )
+        found = take(b"".join(fields) + message, settings=replace(SETTINGS, arc_sealers=trusted))
+        assert isinstance(found, Verdict) == (outcome == "taken"), found
+        if isinstance(found, Verdict):
+            assert b"arc=pass (sealed by list.example)" in found.results
+            assert b"dmarc=fail (p=reject) header.from=strict.example policy.override=arc" in found.results
 
 
 def test_every_domain_of_from_counts() -> None:
