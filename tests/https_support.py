@@ -25,8 +25,8 @@ class WebServer:
 
 
 @contextmanager
-def web_server(issued: Issued, *, address: str = "127.0.0.1") -> Iterator[WebServer]:
-    """HTTPS with one certificate."""
+def web_server(issued: Issued, *, address: str = "127.0.0.1", port: int = 0) -> Iterator[WebServer]:
+    """HTTPS with one certificate; ``port`` 0: a free one."""
     server = WebServer(0)
 
     class Answers(BaseHTTPRequestHandler):
@@ -46,6 +46,7 @@ def web_server(issued: Issued, *, address: str = "127.0.0.1") -> Iterator[WebSer
             pass
 
     class Listening(ThreadingHTTPServer):
+        allow_reuse_address = True
         daemon_threads = True
 
         def get_request(self) -> Any:
@@ -62,7 +63,7 @@ def web_server(issued: Issued, *, address: str = "127.0.0.1") -> Iterator[WebSer
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(issued.chain, issued.key)
     context.sni_callback = named
-    with Listening((address, 0), Answers) as listening:
+    with Listening((address, port), Answers) as listening:
         server.port = listening.server_address[1]
         thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
         thread.start()
