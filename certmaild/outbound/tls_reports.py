@@ -104,11 +104,7 @@ class TlsReports:
                 await self._report(key, day, row, today)
 
     async def _report(self, key: bytes, day: int, row: TlsDayRow | None, today: int) -> None:
-        try:
-            works = [] if row is None else await self._letters(row, day)
-        except Exception:
-            log.failure("a TLS report could not be written")
-            works = None
+        works = [] if row is None else await self._letters(row, day)
         if works is None and today - day <= KEPT_DAYS:
             return
 
@@ -120,16 +116,22 @@ class TlsReports:
         await self._engine.write(work)
 
     async def _letters(self, row: TlsDayRow, day: int) -> list[Work] | None:
-        """What sends the report to all who want it; None while DNS does not say who does."""
+        """What sends the report to those who want it; None if it is to be tried again."""
         answer = await ask_txt(self._lookup, f"_smtp._tls.{row.domain}")
         if answer.failed:
             return None
         submitter = self._submitter()
         report_id = f"{day}.{random.getrandbits(64):016x}@{submitter.hostname}"  # unique, not secret
-        return [
-            await self._mail.prepare_letter(report_letter(row, day, submitter, report_id), address)
-            for address in parse_report_addresses(answer.records)
-        ]
+        works = []
+        addresses = parse_report_addresses(answer.records)
+        for address in addresses:
+            letter = report_letter(row, day, submitter, report_id)
+            try:
+                works.append(await self._mail.prepare_letter(letter, address))
+            except Exception:
+                # An address that nobody can write to must not keep the report from the others.
+                log.failure("a TLS report could not be written")
+        return works if works or not addresses else None
 
 
 def _take(days: TlsDays, before: int, after: bytes, txn: ReadTxn) -> list[tuple[bytes, int, TlsDayRow | None]]:

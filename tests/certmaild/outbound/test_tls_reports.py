@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from delivery_support import House
 from dns_support import ScriptedLookup
-from support import lmdb_engine, run
+from support import lmdb_engine, memory_engine, run
 from twisted.internet.task import Clock
 
-from certmaild.keystore.server_secrets import QueueSeals
+from certmaild.keystore.server_secrets import FILES, QueueSeals, ServerSecrets
 from certmaild.keystore.tls_values import TlsResult
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.errors import StoreUnavailable
@@ -25,6 +26,8 @@ from certmaild.outbound.interfaces import PolicyKind, TlsPolicy, Work
 from certmaild.outbound.tls_report import Submitter, parse_report_addresses
 from certmaild.outbound.tls_reports import SPREAD_S, TlsReports
 from certmaild.outbound.tls_tally import MAX_FAILURES, MAX_POLICIES, TlsTally
+from certmaild.outbound.values import Destination, RouteKind
+from certmaild.partners.book import PartnerBook
 
 DAY = 20_000
 STS = TlsPolicy(PolicyKind.STS, ("version: STSv1", "mode: testing"), ("*.example.org",))
@@ -287,3 +290,33 @@ def test_it_runs_by_itself_after_midnight(world: World) -> None:
 )
 def test_who_wants_reports(texts: tuple[bytes, ...], addresses: tuple[str, ...]) -> None:
     assert parse_report_addresses(texts) == addresses
+
+
+def test_the_servers_own_mail_carries_it() -> None:
+    """Through the real letters into the real queue, so that TLS which does not hold cannot hold the report back."""
+    house = House(memory_engine(), ServerSecrets({name: bytes(32) for name in FILES}), partners=PartnerBook())
+    clock, days = Clock(), TlsDays(house.secrets.queue)
+    clock.advance(DAY * 86_400)
+    tally = TlsTally(house.engine, days, clock.seconds)
+    lookup = ScriptedLookup(
+        {
+            ("_smtp._tls.partner.example", "TXT"): [
+                '"v=TLSRPTv1; rua=mailto:nobody@example.com,mailto:tls@partner.example"'
+            ]
+        }
+    )
+    submitter = Submitter("mx.example.com", "example.com", "postmaster@example.com")
+    mail = house.correspondence.mail
+    reports = TlsReports(house.engine, days, tally, lookup, mail, lambda: submitter, clock)
+    tally.policy("partner.example", STS)
+    tally.session("partner.example", "mx.partner.example", "192.0.2.1", TlsResult.STARTTLS_NOT_SUPPORTED, "no STARTTLS")
+    clock.advance(86_400)
+    run(reports.send())
+    (queued,) = house.queued()
+    ((recipient, destination, _),) = queued.recipients
+    assert str(recipient.path) == "tls@partner.example"
+    assert destination == Destination(RouteKind.SERVICE, "partner.example")
+    assert (str(queued.envelope.reverse_path), queued.envelope.tls_optional) == ("", True)
+    message, report = read(queued.content)
+    assert message["From"] == "certmaild <postmaster@example.com>"
+    assert report["policies"][0]["failure-details"][0]["result-type"] == "starttls-not-supported"
