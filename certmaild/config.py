@@ -132,6 +132,8 @@ class Outbound:
     """At once to one destination."""
     source: tuple[str, ...] = ()
     """Own addresses to connect from, one of each IP version; empty: the system's choice."""
+    warn_partners: bool = False
+    """A partner's postmaster is told too when a certificate of his runs out."""
     loopback: bool = False
     """An MX record may lead to this machine's loopback addresses."""
 
@@ -387,6 +389,7 @@ class _Reader:
             int(given.delay_after),
             given.connections,
             given.source,
+            given.warn_partners,
             given.loopback,
         )
 

@@ -111,6 +111,7 @@ class _OutboundFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delay_after: Duration = Duration(4 * 3600)
     connections: int = 10
     source: tuple[str, ...] = ()
+    warn_partners: bool = False
     loopback: bool = False
 
 

@@ -45,6 +45,8 @@ from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.processes import this_process
 from certmaild.outbound.resolver import Resolver, configured_servers
 from certmaild.partners.stored import LivePartners
+from certmaild.peering.probe import Prober
+from certmaild.peering.watch import PartnerWatch
 from certmaild.protocols.imap.server import ImapFactory
 from certmaild.protocols.pop3.server import Pop3Factory
 from certmaild.protocols.smtp.interfaces import Listener
@@ -195,6 +197,15 @@ class House:
         )
         self.delivery = self._make_delivery(config, self.inspector)
         self.held = self._make_delivery(config, None)
+        watch = PartnerWatch(
+            self.engine,
+            self.secrets,
+            self.partners.book,
+            self.correspondence.mail,
+            self._prober,
+            lambda: self.config,
+            clock,
+        )
         self.sending = Sending(
             config,
             self.engine,
@@ -205,6 +216,7 @@ class House:
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,
+            beside=[watch],
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
@@ -232,6 +244,19 @@ class House:
     def _tools(self, config: Config) -> Tools:
         limits = config.limits
         return Tools(self.resolver, self._in_thread, self.reactor, limits.check_time, limits.dkim_signatures)
+
+    def _prober(self) -> Prober:
+        """Asks partners' servers, as messages to them would."""
+        ways, config = self.sending.directions, self.config
+        return Prober(
+            self.reactor,
+            config.hostname,
+            self.sending.tls,
+            self.resolver,
+            ways.destinations,
+            ways.sts,
+            sources=config.outbound.source,
+        )
 
     def _rounds_for(self, config: Config) -> int:
         return config.passwords.rounds or self._rounds

@@ -1,5 +1,6 @@
 """What a process needs to send mail to other servers: where to, the way there, and the queue at work."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -15,6 +16,7 @@ from certmaild.outbound.courier import SmtpCourier
 from certmaild.outbound.directions import Directions
 from certmaild.outbound.dispatch import Dispatch, Shared
 from certmaild.outbound.hand_over import HandOver
+from certmaild.outbound.leader import Worker
 from certmaild.outbound.resolver import Resolver
 from certmaild.outbound.values import Plan, Problem
 from certmaild.partners.book import PartnerBook
@@ -38,16 +40,17 @@ class Sending:
         correspondence: Correspondence,
         within: Delivery,
         shared: Shared,
+        beside: Sequence[Worker] = (),
     ) -> None:
-        """``within`` takes what was held for mailboxes here."""
+        """``within`` takes what was held for mailboxes here; ``beside`` is done too by who works the queue."""
         self._reactor = reactor
-        self._tls = TlsClients()
-        self._directions = Directions(config, engine, secrets, partners, resolver, correspondence.mail, reactor)
+        self.tls = TlsClients()
+        self.directions = Directions(config, engine, secrets, partners, resolver, correspondence.mail, reactor)
         self._courier = self._make_courier(config)
         self._dispatch = Dispatch(
             engine,
             correspondence.spool,
-            PlannerWithMailboxes(self._directions.planner),
+            PlannerWithMailboxes(self.directions.planner),
             CourierWithMailboxes(self, within),
             correspondence.reporter,
             shared,
@@ -55,7 +58,7 @@ class Sending:
             hash_address=secrets.trace_hash,
             outbound=config.outbound,
             stop_time_s=config.shutdown_time,
-            beside=[self._directions],
+            beside=[self.directions, *beside],
         )
 
     def _make_courier(self, config: Config) -> SmtpCourier:
@@ -63,10 +66,10 @@ class Sending:
         return SmtpCourier(
             self._reactor,
             config.hostname,
-            self._tls,
+            self.tls,
             sources=outbound.source,
             credentials=_read_credentials(outbound),
-            watch=self._directions.watch,
+            watch=self.directions.watch,
         )
 
     async def connect(self, plan: Plan) -> HandOver | Problem:
@@ -79,9 +82,9 @@ class Sending:
 
     def take_over(self, config: Config) -> None:
         """Go by this configuration from now on."""
-        self._tls.forget()
+        self.tls.forget()
         self._courier = self._make_courier(config)
-        self._directions.take_over(config)
+        self.directions.take_over(config)
         self._dispatch.take_over(config.outbound)
 
     async def stop(self) -> None:

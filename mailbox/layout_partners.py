@@ -70,3 +70,39 @@ def decode_entry(plain: bytes) -> PartnerEntry:
     if entry.version != 1 or (entry.act is Act.REMOVED) is not (bytes(entry.record) == b"null"):
         raise Damaged("partner row")
     return entry
+
+
+class PartnerWatched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the daily watch remembers of one partner, or (without a domain) of this server itself."""
+
+    domain: str = ""
+    looked_s: int = 0
+    """When it last looked, in seconds since 1970; 0 is never."""
+    told: str = "right"
+    """The verdict that the postmaster knows of."""
+    unreached_s: int = 0
+    """Since when nobody could be asked; 0 is not so."""
+    warned: dict[str, int] = {}
+    """By certificate (SHA-256, hexadecimal): the days left that were warned about last."""
+    version: int = 1
+
+
+_watched_decoder = msgspec.json.Decoder(PartnerWatched)
+
+
+def watched_key(domain_hash: str) -> bytes:
+    """Key of what is remembered; the hash is a keyed one."""
+    return WATCHED + domain_hash.encode("ascii")
+
+
+def encode_watched(watched: PartnerWatched) -> bytes:
+    """Plaintext of what is remembered."""
+    return _encoder.encode(watched)
+
+
+def decode_watched(plain: bytes) -> PartnerWatched:
+    """Inverse of `encode_watched`. Raises `Damaged`."""
+    try:
+        return _watched_decoder.decode(plain)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise Damaged("partner row") from None

@@ -47,15 +47,15 @@ class Directions:
         self._config = config
         self._port = port
         self.watch = TlsTally(engine, TlsDays(secrets.queue), reactor.seconds)
-        destinations = Destinations(resolver, is_own=self._is_own, allowed=self._is_allowed)
+        self.destinations = Destinations(resolver, is_own=self._is_own, allowed=self._is_allowed)
         fetch = StsFetch(reactor, resolver, allowed=self._is_allowed, authorities=sts_authorities, port=sts_port)
-        self._sts = MtaSts(resolver, fetch, engine, StsRows(secrets.queue), reactor)
+        self.sts = MtaSts(resolver, fetch, engine, StsRows(secrets.queue), reactor)
         self.planner = DnsPlanner(
             config.outbound,
             partners,
             resolver,
-            destinations,
-            self._sts,
+            self.destinations,
+            self.sts,
             reactor.seconds,
             watch=self.watch,
             port=port,
@@ -93,6 +93,6 @@ class Directions:
 
     async def _refresh(self) -> None:
         try:
-            await self._sts.refresh()
+            await self.sts.refresh()
         except Exception:
             log.failure("MTA-STS policies could not be refreshed; it is tried again in an hour")

@@ -1,5 +1,6 @@
 """One message to a partner under the terms of his record, sent at once and not by the queue: its outcome is seen."""
 
+import textwrap
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -30,7 +31,7 @@ The administrators of {ours} and {theirs} are setting up
 their mail servers so that each proves to the other whom it is. This message
 went out under the terms that are agreed on:
 
-  {terms}
+{terms}
 
 If you did not expect it, please tell {contact}.
 """
@@ -45,7 +46,8 @@ def trial_letter(record: PartnerRecord, sender: str, to: str, hostname: str, *, 
     letter["Date"] = format_date(now_s).decode("ascii")
     letter["Message-ID"] = f"<trial.{token}@{hostname}>"
     letter["Auto-Submitted"] = "auto-generated"
-    text = TEXT.format(ours=ours, theirs=record.domain, terms=summary(record), contact=sender)
+    terms = textwrap.fill(summary(record), 72, initial_indent="  ", subsequent_indent="  ")
+    text = TEXT.format(ours=ours, theirs=record.domain, terms=terms, contact=sender)
     letter.set_content(text)
     return letter.as_bytes()
 
