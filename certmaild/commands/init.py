@@ -26,32 +26,35 @@ submissions = 465
 """
 
 
-def _domain(context: click.Context, parameter: click.Parameter, value: str) -> str:
+def _domain(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     try:
-        return canonical_domain(value)
+        return None if value is None else canonical_domain(value)
     except AddressError as wrong:
         raise click.BadParameter(f"{wrong}.", context, parameter) from None
 
 
 @click.command()
-@click.option("--hostname", required=True, callback=_domain, help="The name clients and other servers connect to.")
-@click.option("--domain", required=True, callback=_domain, help="The mail domain hosted here.")
+@click.option("--hostname", callback=_domain, help="The name clients and other servers connect to.")
+@click.option("--domain", callback=_domain, help="The mail domain hosted here.")
 @json_option
 @pass_place
-def init(place: Place, hostname: str, domain: str, as_json: bool) -> None:
+def init(place: Place, hostname: str | None, domain: str | None, as_json: bool) -> None:
     """Make a new server's files: secrets, certificate, store.
 
-    Its configuration file too, if there is none.
+    Its configuration file too, if there is none; then --hostname and --domain are needed.
     """
     path = place.config_file or Path(DEFAULT_FILE)
     if not path.exists():
+        if hostname is None or domain is None:
+            raise click.UsageError(f"There is no {path} yet: --hostname and --domain say what to write into it.")
         data = place.data or Path("certmaild-data")
         text = _TEMPLATE.format(hostname=hostname, domain=domain, data=str(data.absolute()).replace("\\", "\\\\"))
         path.write_text(text, encoding="utf-8")
         click.echo(f"Wrote {path}.", err=True)
     place = Place(path, place.data)
     config = place.config
-    if config.hostname != hostname or domain not in config.domains:
+    domain = domain or config.domains[0]
+    if config.hostname != (hostname or config.hostname) or domain not in config.domains:
         raise Failed(f"{path} is for {config.hostname} and {', '.join(config.domains)}; change it or the options.")
     is_restored = is_set_up(config)
     if is_restored and not lacks_certificate(config):

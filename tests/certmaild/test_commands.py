@@ -211,6 +211,15 @@ def test_init_writes_a_configuration(tmp_path: Path) -> None:
     assert loaded.listen.imaps == 993
 
 
+def test_init_asks_for_names_only_where_no_file_says_them(tmp_path: Path) -> None:
+    config = tmp_path / "certmaild.toml"
+    assert "--hostname and --domain say what to write" in Line(config).run("init", status=2).stderr
+    assert not config.exists()
+    config.write_text(f'hostname = "localhost"\ndomains = ["example.com"]\ndata = "{tmp_path / "data"}"\n')
+    assert "user add NAME@example.com" in Line(config).run("init").stdout
+    assert "is for localhost and example.com" in Line(config).run("init", "--domain", "a.example", status=1).stderr
+
+
 def test_try_again_and_the_unforeseen() -> None:
     assert commands.sentence_for(StoreUnavailable()) == ("The store cannot be used now; try again later.", 75)
     assert commands.sentence_for(StoreFull("the disk is full")) == (
