@@ -1,22 +1,12 @@
-"""The first message in the first mailbox: what a newcomer reads, delivered as any other mail is."""
+"""The first message in the first mailbox: what a newcomer reads."""
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from email.message import EmailMessage
 
 from certmaild.config import Config
-from certmaild.delivery import Delivery
-from certmaild.filing import DeliverySettings
+from certmaild.correspondence import Correspondence
 from certmaild.keystore.server_secrets import ServerSecrets
-from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.interfaces import Engine
-from certmaild.protocols.smtp.grammar import parse_path
-from certmaild.protocols.smtp.interfaces import Hop, Listener
-from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
-from certmaild.routing import Router
-from certmaild.trace import format_date
-
-T = TypeVar("T")
 
 TEXT = """\
 Welcome.
@@ -32,35 +22,10 @@ password opened it just now: whoever takes the disk reads nothing of it.
 """
 
 
-async def _run_here(work: Callable[[], T]) -> T:
-    """One recipient's sealing takes no thread."""
-    return work()
-
-
 async def deliver_welcome(engine: Engine, secrets: ServerSecrets, config: Config, address: str) -> None:
-    """Put the welcome message into the mailbox of ``address``. Raises `MailboxError`, `Refusal`."""
-    directory = Directory(engine, secrets)
-    delivery = Delivery(
-        engine,
-        secrets,
-        directory,
-        Router(directory, config.domains),
-        DeliverySettings(config.hostname, config.limits, config.padding),
-        seconds=time.time,
-        in_thread=_run_here,
-    )
-    hop = Hop("set-up", Listener.INBOUND, "127.0.0.1", config.hostname, True, None, None)
-    path = parse_path(f"<{address}>".encode(), utf8=True)
-    transaction = await delivery.begin(hop, MailArguments(path))
-    await transaction.add_recipient(RcptArguments(path))
-    body = TEXT.format(address=address).replace("\n", "\r\n")
-    date = format_date(time.time()).decode("ascii")
-    header = (
-        f"From: certmaild <{address}>\r\nTo: <{address}>\r\nSubject: Welcome to your sealed mailbox\r\nDate: {date}\r\n"
-        f"Message-ID: <welcome.{transaction.queue_id}@{config.hostname}>\r\nAuto-Submitted: auto-generated\r\n"
-        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-    )
-    pause = transaction.write((header + body).encode())
-    if pause is not None:
-        await pause
-    await transaction.finish()
+    """Put the welcome message into the mailbox of ``address``. Raises `StoreUnavailable`, `NotWritable`."""
+    letter = EmailMessage()
+    letter["Subject"] = "Welcome to your sealed mailbox"
+    letter.set_content(TEXT.format(address=address))
+    correspondence = Correspondence(engine, secrets, config, partners=None, seconds=time.time)
+    await correspondence.mail.write(letter, address)

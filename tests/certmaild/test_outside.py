@@ -3,6 +3,7 @@
 import email
 import re
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from email.policy import default
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ import pytest
 from delivery_support import NOW, House
 from support import memory_engine, run
 
+from certmaild.config import default as configuration
 from certmaild.held_mail import CourierWithMailboxes, PlannerWithMailboxes
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls_values import Level
@@ -40,6 +42,7 @@ from certmaild.protocols.smtp.grammar import NULL_PATH
 from certmaild.protocols.smtp.grammar import Path as SmtpPath
 from certmaild.protocols.smtp.parameters import BodyKind, DeliverBy, MailArguments
 from certmaild.reports.service_mail import NotWritable
+from certmaild.welcome import deliver_welcome
 
 ANN = SmtpPath("ann", "example.com")
 OWN = (
@@ -427,3 +430,15 @@ def test_a_trace_is_reported_at_each_relay(house: House) -> None:
     assert report(house, sender=ANN, to=DAN, occasion=Occasion.RELAYED, fate=taken, by_mode="NT")
     never = Recipient(DAN.path, DAN.route, DAN.reason, frozenset({Notify.NEVER}))
     assert not report(house, sender=ANN, to=never, occasion=Occasion.RELAYED, fate=taken, by_mode="NT")
+
+
+def test_a_newcomer_is_welcomed_without_a_link(house: House) -> None:
+    config = replace(configuration("/nonexistent"), hostname="mx.example.com", domains=("example.com",))
+    run(deliver_welcome(house.engine, house.secrets, config, "ann@example.com"))
+    (arrived,) = house.mail_of("ann")
+    made = email.message_from_bytes(arrived.content, policy=default)
+    assert made["Subject"] == "Welcome to your sealed mailbox"
+    assert made["From"] == "certmaild <postmaster@example.com>"
+    text = made.get_content()
+    assert "certmaild device add ann@example.com" in text
+    assert not re.search(r"://|www\.|mailto:|href", text, re.IGNORECASE)
