@@ -35,6 +35,8 @@ steps = st.one_of(
     st.tuples(st.just("restart")),
     st.tuples(st.just("crash")),
     st.tuples(st.just("no reply"), st.booleans()),
+    st.tuples(st.just("pause"), st.booleans()),
+    st.tuples(st.just("go on"), st.integers(1, 3)),
 )
 
 
@@ -78,7 +80,14 @@ class Model:
                 world.pass_time(seconds, 10)
             case ("order", name, number):
                 self.order(name, number)
+            case ("pause", pauses):
+                courier.pause = pauses or None
+            case ("go on", count):
+                courier.go_on(count)
             case ("restart",) if not courier.never_replies:
+                courier.pause = None
+                while courier.waiting:
+                    courier.go_on()
                 world.stop()
                 world.runner = world.make_runner()
                 world.start()
@@ -102,6 +111,7 @@ class Model:
         world.clock.calls.clear()
         world.slots.taken = 0
         world.courier.open.clear()
+        world.courier.waiting.clear()
         world.courier.never_replies = False
         world.runner = world.make_runner()
         world.start()
@@ -109,6 +119,7 @@ class Model:
     def finish(self) -> None:
         """Everything works from now on, and there is time for all of it."""
         courier = self.world.courier
+        courier.pause = None
         self.crash()
         courier.fates.clear()
         courier.problems.clear()
@@ -137,8 +148,8 @@ class Model:
         return run(self.world.engine.read(lambda txn: sum(1 for _ in txn.scan(table, b""))))
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(steps, max_size=25))
+@settings(max_examples=200, deadline=None)
+@given(st.lists(steps, max_size=40))
 def test_each_recipient_gets_it_once_or_his_sender_hears_of_it(script: list[tuple[Any, ...]]) -> None:
     model = Model()
     for step in script:
