@@ -2,7 +2,7 @@
 
 Each host's addresses are tried in order, then the next host. TLS follows the `Demand`: only where that is `Level.MAY`
 may a connection go on in clear, and after a handshake that failed it is a new one. What they had to say is told as one
-`Problem`, always a temporary one: people can mend all of it.
+`Problem`, a temporary one, since people can mend all of it; but REQUIRETLS that no server offers is final.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from itertools import islice
 from typing import Any
 
-from twisted.internet.error import ConnectError, ConnectionRefusedError, TimeoutError
+from twisted.internet.error import ConnectBindError, ConnectError, ConnectionRefusedError, TimeoutError
 from twisted.logger import Logger
 
 from certmaild.keystore.errors import CertificateUnfit, TlsUnproven
@@ -80,7 +80,11 @@ class SmtpCourier:
         for way in islice(_ways(plan), ATTEMPTS):
             found = await self._try(way)
             if isinstance(found, HandOver):
-                return found
+                unable = found.unable_to_require_tls() if plan.require_tls else None
+                if unable is None:
+                    return found
+                await found.close()
+                found = unable
             problems.append(found)
             log.info(
                 "no way to {host} [{address}]: {words}", host=way.host.name, address=way.address, words=found.words
@@ -181,9 +185,9 @@ def _may_go_in_clear(host: PlannedHost) -> bool:
     return not demand.needs_tls and not demand.tlsa and not demand.pins and not host.implicit_tls
 
 
-def _silence(problem: Problem) -> int:
-    """The most telling first: what TLS lacked, what a server said, what else went wrong."""
-    return 0 if problem.concerns_tls else 1 if problem.reply else 2
+def _silence(problem: Problem) -> tuple[bool, int]:
+    """What may pass goes first, then the most telling: what TLS lacked, what a server said, what else went wrong."""
+    return problem.permanent, 0 if problem.concerns_tls else 1 if problem.reply else 2
 
 
 def _unsafe(way: _Way, unproven: TlsUnproven) -> Problem:
@@ -207,6 +211,8 @@ def _unreachable(way: _Way, fault: ConnectError) -> Problem:
         why = "it refuses connections"
     elif isinstance(fault, TimeoutError):
         why = "it does not answer"
+    elif isinstance(fault, ConnectBindError):
+        why = "the address to connect from, as it is set, is none of this machine's"
     else:
         why = "the network leads nowhere"
     words = f"The server {way.host.name} [{way.address}] cannot be reached: {why}."

@@ -78,7 +78,7 @@ class HandOver:
     def _unable(self, message: OutgoingMessage, now: int) -> Problem | None:
         """Why this server cannot have this message, before a word is said."""
         envelope, offers, host = message.envelope, self._connection.offers, self._host
-        if envelope.require_tls and (problem := self._unable_to_require_tls(offers)):
+        if envelope.require_tls and (problem := self.unable_to_require_tls()):
             return problem
         if envelope.needs_utf8 and not offers.utf8:
             words = (
@@ -94,13 +94,13 @@ class HandOver:
             return Problem(True, 552, "5.3.4", words, host)
         return self._unable_in_time(envelope, offers, now)
 
-    def _unable_to_require_tls(self, offers: Offers) -> Problem | None:
-        """RFC 8689 section 4.2.1."""
+    def unable_to_require_tls(self) -> Problem | None:
+        """Why no message with REQUIRETLS may be sent here (RFC 8689 section 4.2.1)."""
         proof = self._connection.proof
         if proof is None or not proof.verified:
             words = f"The sender demands proven TLS all the way, and the server {self._host} has not proven itself."
             return Problem(False, 451, "4.7.5", words, self._host, concerns_tls=True)
-        if not offers.require_tls:
+        if not self._connection.offers.require_tls:
             words = (
                 f"The sender demands TLS all the way (REQUIRETLS), and the server {self._host} does not promise it. "
                 "The message can be sent without that demand."

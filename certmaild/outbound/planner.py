@@ -157,7 +157,7 @@ class DnsPlanner:
                 )
             )
         if planned:
-            return Plan(destination, tuple(planned))
+            return Plan(destination, tuple(planned), require_tls=conditions.require_tls)
         return next((one for one in problems if not one.permanent), problems[0])
 
     # For TLS reports.

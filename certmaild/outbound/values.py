@@ -98,6 +98,8 @@ class Plan:
 
     destination: Destination
     hosts: tuple[PlannedHost, ...]
+    require_tls: bool = False
+    """Only a server that offers REQUIRETLS will do (RFC 8689 section 4.2.1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,13 @@ from typing import Any
 
 import pytest
 import tls_support
-from courier_support import BOB, CONTENT, EVE, MX, Post, host, message
+from courier_support import BOB, CONTENT, EVE, MX, TOWARDS, Post, host, message
 from reactor_support import on_reactor
 from smtp_peer_support import Between, Peer, Talk
 from tls_support import NOW, Authority
 
 from certmaild.keystore.tls_values import ClientFiles, Level, Tlsa, TlsResult
-from certmaild.outbound.values import (
-    BodyKind,
-    Delivered,
-    Fate,
-    OutgoingMessage,
-    Problem,
-)
+from certmaild.outbound.values import BodyKind, Delivered, Fate, OutgoingMessage, Plan, PlannedHost, Problem
 from certmaild.protocols.smtp.client.connection import Patience
 from certmaild.protocols.smtp.client.content import ContentUnfit
 from certmaild.protocols.smtp.client.grammar import Credentials
@@ -406,6 +400,27 @@ def test_requiretls_needs_proof(post: Post, tmp_path: File) -> None:
     assert (fate.permanent, fate.enhanced, fate.concerns_tls) == (False, "4.7.5", True)
 
 
+def test_requiretls_looks_for_a_server_that_offers_it(post: Post, root: Authority, tmp_path: File) -> None:
+    context = root.issue(MX).server(tmp_path)
+    with Peer(context) as without, Peer(context, offers_in_tls=("REQUIRETLS",)) as offering:
+        gone = replace(host(without), name="gone.p.example", addresses=("127.0.0.2",))
+
+        def connect(*hosts: PlannedHost) -> Any:
+            return on_reactor(lambda: post.courier.connect(Plan(TOWARDS, hosts, require_tls=True)))
+
+        connection = connect(host(without), host(offering))
+        fates = on_reactor(lambda: connection.send(message(require_tls=True), lambda: None))
+        assert [type(fate) for fate in fates.values()] == [Delivered]
+        on_reactor(connection.close)
+        problem = connect(host(without))
+        assert (problem.permanent, problem.enhanced, problem.concerns_tls) == (True, "5.7.30", True)
+        # The one that is away now may offer it.
+        problem = connect(host(without), gone)
+        assert (problem.permanent, problem.enhanced) == (False, "4.4.1")
+    assert without.messages == []
+    assert len(offering.messages) == 1
+
+
 def test_limits_of_the_server(post: Post, root: Authority, tmp_path: File) -> None:
     offers = ("PIPELINING", "LIMITS RCPTMAX=1 MAILMAX=2")
     with Peer(root.issue(MX).server(tmp_path), offers=offers) as peer:
@@ -534,6 +549,12 @@ def test_own_addresses(root: Authority, tmp_path: File) -> None:
     with Peer(root.issue(MX).server(tmp_path)) as peer:
         assert isinstance(post.send(host(peer))[0], Delivered)
     assert peer.callers == ["127.0.0.5"]
+
+
+def test_an_address_that_is_not_ours(root: Authority) -> None:
+    with Peer() as peer:
+        problem = Post(root, sources=("192.0.2.1",)).connect(host(peer))
+    assert "the address to connect from, as it is set, is none of this machine's" in problem.words
 
 
 def test_results_of_the_table_are_report_types() -> None:
