@@ -160,6 +160,7 @@ def test_each_recipient_gets_it_once_or_his_sender_hears_of_it(script: list[tupl
         assert model.rows(table) == 0
     model.world.pass_time(4 * DAY, 3600)
     for table in Table:
-        if table.startswith("q"):
+        # A warning is forgotten when the next is given.
+        if table.startswith("q") and table is not Table.QSAID:
             assert model.rows(table) == 0, table
     assert model.world.clock.seconds() > NOW
