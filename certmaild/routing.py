@@ -11,6 +11,7 @@ from certmaild.keystore.tls_values import Level
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.directory import Directory, RecipientFacts
 from certmaild.mailbox.errors import AddressError
+from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout_accounts import Role, State
 from certmaild.partners.book import PartnerBook
 from certmaild.protocols.smtp.errors import Refusal
@@ -146,8 +147,17 @@ class Router:
             return FULL
         return Sealed(recipient, address)
 
-    async def mailbox(self, path: Path) -> RecipientFacts | None:
-        """Whose mailbox here the server's own mail for ``path`` goes to, over quota too; None for an outside one."""
+    async def mailbox(self, path: Path, owner: UserId | None = None) -> RecipientFacts | None:
+        """Whose mailbox here the server's own mail for ``path`` goes to, over quota too; None for an outside one.
+
+        That of ``owner`` goes before: an address may have been taken from him.
+        """
+        found = None if owner is None else await self._directory.account(owner)
+        if found is None or not found.is_active:
+            found = await self._addressed(path)
+        return found if found is not None and found.is_active else None
+
+    async def _addressed(self, path: Path) -> RecipientFacts | None:
         try:
             address = canonical(str(path) if path.domain else f"{path.local}@{self._domains[0]}")
         except AddressError:
@@ -157,7 +167,7 @@ class Router:
         recipient = await self._directory.recipient(address)
         if path.is_role and (recipient is None or not recipient.is_active):
             recipient = await self._role_owner()
-        return recipient if recipient is not None and recipient.is_active else None
+        return recipient
 
     def is_hosted(self, domain: str) -> bool:
         """Whether a lower-case A-label domain is ours."""

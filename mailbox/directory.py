@@ -69,29 +69,35 @@ class Directory:
 
     async def recipient(self, address: Address) -> RecipientFacts | None:
         """What RCPT and delivery need, from one consistent read; None when nobody has the address."""
-        secrets = self._secrets
 
         def work(txn: ReadTxn) -> RecipientFacts | None:
             target = account_rows.find_address(txn, address)
-            if target is None:
-                return None
-            row = txn.get(Table.ACCT, target.user_id)
-            if row is None:
-                raise Damaged("an address without an account")
-            account = self._opened(target.user_id, row)
-            use = ownership.read_use(txn, secrets, target.user_id)
-            return RecipientFacts(
-                target.user_id,
-                account.address,
-                account.state,
-                account.role,
-                account.sent_copies,
-                None if account.octets_limit is None else account.octets_limit - use.octets,
-                None if account.messages_limit is None else account.messages_limit - use.messages,
-                self._read_public_key(txn, target.user_id),
-            )
+            return None if target is None else self._facts(txn, target.user_id)
 
         return await self._engine.read(work)
+
+    async def account(self, user_id: UserId) -> RecipientFacts | None:
+        """The same of an account, whatever addresses it has now; None when it is gone."""
+        return await self._engine.read(
+            lambda txn: None if txn.get(Table.ACCT, user_id) is None else self._facts(txn, user_id)
+        )
+
+    def _facts(self, txn: ReadTxn, user_id: UserId) -> RecipientFacts:
+        row = txn.get(Table.ACCT, user_id)
+        if row is None:
+            raise Damaged("an address without an account")
+        account = self._opened(user_id, row)
+        use = ownership.read_use(txn, self._secrets, user_id)
+        return RecipientFacts(
+            user_id,
+            account.address,
+            account.state,
+            account.role,
+            account.sent_copies,
+            None if account.octets_limit is None else account.octets_limit - use.octets,
+            None if account.messages_limit is None else account.messages_limit - use.messages,
+            self._read_public_key(txn, user_id),
+        )
 
     def _read_public_key(self, txn: ReadTxn, user_id: UserId) -> PublicKey:
         """The key to seal arrivals to, its server MAC checked. Raises `Damaged`."""

@@ -48,7 +48,9 @@ class SenderReports:
             stays_here=self._mail.is_inside(reverse_path),
         )
         try:
-            return await self._mail.prepare(content, reverse_path, require_tls=message.envelope.require_tls)
+            return await self._mail.prepare(
+                content, reverse_path, owner=message.sender, require_tls=message.envelope.require_tls
+            )
         except NotWritable as reason:
             log.warn("no report on message {queue_id}: {reason}", queue_id=message.queue_id, reason=str(reason))
             return None

@@ -18,6 +18,7 @@ from certmaild.mailbox.blobs import BlobWriter, StoredBlob
 from certmaild.mailbox.cards import Facts, encode_card, facts_of
 from certmaild.mailbox.directory import RecipientFacts
 from certmaild.mailbox.errors import AddressError
+from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.outbound.departure import Departure
 from certmaild.outbound.dkim_sign import Signer
@@ -101,17 +102,20 @@ class ServiceMail:
         except AddressError:
             return False
 
-    async def prepare(self, content: bytes, to: Path, *, require_tls: bool = False) -> Work:
+    async def prepare(
+        self, content: bytes, to: Path, *, owner: UserId | None = None, require_tls: bool = False
+    ) -> Work:
         """What files a letter of these octets, header first, in a transaction that may be another's.
 
-        Nobody hears of what becomes of it: its reverse-path is null. ``require_tls``: REQUIRETLS on its way out, as
+        Nobody hears of what becomes of it: its reverse-path is null. ``owner``: whose mailbox it goes to, whatever
+        becomes of the address. ``require_tls``: REQUIRETLS on its way out, as
         for reports on a message that had it (RFC 8689 section 4.3). Raises `NotWritable`, `StoreUnavailable`.
         """
-        reader = await self._router().mailbox(to)
+        reader = await self._router().mailbox(to, owner)
         inside = self.is_inside(to)
         if inside and reader is None:
             raise NotWritable("There is no mailbox here for that address.")
-        if not inside and self._spool is None:
+        if reader is None and self._spool is None:
             raise NotWritable("This server does not send to other domains.")
         queue_id = self._random(6).hex()
         writer = BlobWriter(self._engine, self._seconds, padding=self._name().padding, random=self._random)

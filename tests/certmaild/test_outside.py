@@ -238,15 +238,17 @@ def report(
     occasion: Occasion = Occasion.FAILED,
     fate: Fate = UNKNOWN,
     by_mode: str = "",
+    owner: str | None = None,
 ) -> bool:
     """Have a report filed; whether there is one."""
+    user_id = None if owner is None else UserId(house.users[owner].user_id)
 
     async def header() -> bytes:
         return OWN.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
     async def work() -> bool:
         envelope = Envelope(sender, require_tls=True, by_mode=by_mode)
-        queued = QueuedMessage("00" * 6, envelope, None, int(NOW) - 60, 100, header)
+        queued = QueuedMessage("00" * 6, envelope, user_id, int(NOW) - 60, 100, header)
         filed = await house.correspondence.reporter.prepare(queued, [News(to, occasion, fate, 1, int(NOW))])
         if filed is not None:
             await house.engine.write(filed)
@@ -281,6 +283,12 @@ def test_who_sent_from_elsewhere_hears_by_the_queue(house: House) -> None:
     assert message.sender is None
     assert message.content.startswith(b"Received: by mx.example.com id " + message.queue_id.encode())
     assert "Its subject is" not in read(message.content)[1]
+
+
+def test_a_member_hears_although_the_address_was_taken_from_him(house: House) -> None:
+    assert report(house, sender=SmtpPath("former", "example.com"), to=DAN, owner="ann")
+    (arrived,) = house.mail_of("ann")
+    assert b"\r\nDelivered-To: former@example.com\r\n" in arrived.prefix
 
 
 def test_who_gets_no_report(house: House) -> None:
