@@ -18,9 +18,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 UDP_PAYLOAD = 1232
-"""Octets that pass everywhere without fragments (DNS flag day 2020); also what is parsed on the reactor's thread."""
+"""Octets that pass everywhere without fragments (DNS flag day 2020); longer answers are parsed in a thread."""
 MAX_ANSWER = 16 * 1024
-"""By TCP. No record that mail needs comes near; parsing costs about a millisecond a KiB."""
+"""By TCP. No record that mail needs comes near, and reading so much takes a while."""
 
 Parse = Callable[[bytes], Awaitable[dns.message.Message]]
 """Parses a long message without keeping the reactor waiting; raises `dns.exception.DNSException`."""
