@@ -18,8 +18,9 @@ from certmaild.config_file import (
     parse_text,
     read_text,
 )
+from certmaild.dkim.key_files import KeyFiles
 from certmaild.keystore.certificates import PrivateFiles
-from certmaild.keystore.errors import CertificateUnfit
+from certmaild.keystore.errors import CertificateUnfit, SignatureKeyUnfit
 from certmaild.keystore.tls import CertificateFiles, read_identity, warnings
 from certmaild.keystore.tls_values import Level
 from certmaild.partners.reading import host_name, read_partner, split_host_port
@@ -462,6 +463,10 @@ def check(config: Config) -> Findings:
             noted += [one + "." for one in warnings(files, files.name or config.hostname)]
         except CertificateUnfit as unfit:
             problems.append(f"{unfit}.")
+    try:
+        KeyFiles(config.data).pairs()
+    except SignatureKeyUnfit as unfit:
+        problems.append(f"{unfit}.")
     if not config.listen.ports():
         problems.append("no listener is on: the table [listen] names no port.")
     if config.data == config.secrets:

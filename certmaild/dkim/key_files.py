@@ -11,9 +11,13 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+from twisted.logger import Logger
+
 from certmaild.keystore.certificates import write_file
 from certmaild.keystore.errors import SignatureKeyUnfit
 from certmaild.keystore.mail_signatures import KeyKind, MailSigningKey
+
+log = Logger()
 
 _FILE = re.compile(r"(\d{8}[a-z]?)-(ed25519|rsa)\.pem")
 _LETTERS = "bcdefghijklmnopqrstuvwxyz"
@@ -100,16 +104,25 @@ class KeyFiles:
     def signing(self, now_s: float) -> Sequence[SigningKey]:
         """What to sign with; looks at the disk each `LOOK_S` and reads only what changed.
 
-        Raises `SignatureKeyUnfit` when the keys cannot be read.
+        Keys that cannot be read are told to the log, and the former ones, if any, go on being used.
         """
         if now_s - self._looked >= LOOK_S or now_s < self._looked:
             seen = self._mark()
-            if seen != self._seen:
-                name = self._name_that_signs()
-                self._signing = None if name is None else self._read(name)
-                self._seen = seen
             self._looked = now_s
+            if seen != self._seen:
+                self._seen = seen if self._read_signing() else None
         return () if self._signing is None else self._signing.keys
+
+    def _read_signing(self) -> bool:
+        """Whether it worked; else it is tried again."""
+        name = self._name_that_signs()
+        try:
+            self._signing = None if name is None else self._read(name)
+        except SignatureKeyUnfit as unfit:
+            so = "unsigned" if self._signing is None else f"signed by the former pair, {self._signing.name}"
+            log.error("outgoing mail is {so}: {unfit}", so=so, unfit=unfit)
+            return False
+        return True
 
     def _mark(self) -> tuple[int, int] | None:
         try:

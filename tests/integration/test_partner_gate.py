@@ -154,6 +154,31 @@ def test_openssl_is_asked_for_a_certificate_only_by_who_needs_one(gated: Gated, 
     assert not asked("submission")
 
 
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_a_session_is_not_resumed_where_a_chain_must_be_seen(
+    gated: Gated, program: Find, tmp_path: Path, version: str
+) -> None:
+    chain, key = gated.shown["issued"]
+
+    def connect(*words: str) -> bytes:
+        command = (
+            *(
+                program("openssl"),
+                "s_client",
+                "-connect",
+                f"127.0.0.1:{gated.daemon.ports['smtp']}",
+                "-starttls",
+                "smtp",
+            ),
+            *(version, "-cert", str(chain), "-cert_chain", str(chain), "-key", str(key), *words),
+        )
+        return subprocess.run(command, input=b"NOOP\r\nQUIT\r\n", capture_output=True, timeout=60, check=False).stdout
+
+    session = tmp_path / "session"
+    assert b"New, TLSv1" in connect("-sess_out", str(session))
+    assert b"New, TLSv1" in connect("-sess_in", str(session)) if session.exists() else True
+
+
 def test_postfix_shows_its_certificate(gated: Gated, program: Find, tmp_path: Path) -> None:
     chain, key = gated.shown["issued"]
     copies = tmp_path / "chain.pem", tmp_path / "key.pem"

@@ -4,10 +4,11 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from twisted.logger import capturedLogs
 
 from certmaild.dkim.key_files import LOOK_S, DkimKeysMissing, KeyFiles, txt_strings
 from certmaild.keystore.errors import SignatureKeyUnfit
-from certmaild.keystore.mail_signatures import KeyKind, read_public_key
+from certmaild.keystore.mail_signatures import KeyKind, MailSigningKey, read_public_key
 
 DAY = date(2026, 11, 23)
 
@@ -36,7 +37,22 @@ def test_keys_are_their_owners_alone(tmp_path: Path) -> None:
         assert file.stat().st_mode & 0o777 == 0o600
     (tmp_path / "dkim" / "20261123-rsa.pem").chmod(0o644)
     with pytest.raises(SignatureKeyUnfit, match="chmod 600"):
-        files.signing(0.0)
+        files.pairs()
+
+
+def test_keys_that_cannot_be_read_stop_no_mail(tmp_path: Path) -> None:
+    files, server, late = KeyFiles(tmp_path), KeyFiles(tmp_path), KeyFiles(tmp_path)
+    files.make(DAY)
+    assert len(server.signing(0.0)) == 2
+    files.make(DAY)
+    files.use("20261123b")
+    (tmp_path / "dkim" / "20261123b-rsa.pem").write_text("nonsense")
+    with capturedLogs() as events:
+        assert [one.selector for one in server.signing(LOOK_S)] == ["20261123-rsa", "20261123-ed25519"]
+        assert late.signing(0.0) == ()
+    (tmp_path / "dkim" / "20261123b-rsa.pem").write_bytes(MailSigningKey.make(KeyKind.RSA).pem)
+    assert [one.selector for one in server.signing(2 * LOOK_S)] == ["20261123b-rsa", "20261123b-ed25519"]
+    assert [event["so"] for event in events] == ["signed by the former pair, 20261123", "unsigned"]
 
 
 def test_records_can_be_read_as_others_read_them(tmp_path: Path) -> None:
