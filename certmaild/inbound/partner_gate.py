@@ -125,7 +125,7 @@ class PartnerGate:
 
 
 def _asks(record: PartnerRecord) -> bool:
-    return record.counts_in and record.certificate_in and (bool(record.pins) or record.ca is not None)
+    return record.asks_certificate
 
 
 def _changed(authorities: Authorities) -> int:

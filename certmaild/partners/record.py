@@ -60,3 +60,8 @@ class PartnerRecord:
     def counts_in(self) -> bool:
         """For mail that comes from there."""
         return self.direction is not Direction.OUT
+
+    @property
+    def asks_certificate(self) -> bool:
+        """Whether his clients must show a certificate."""
+        return self.counts_in and self.certificate_in and (bool(self.pins) or self.ca is not None)

@@ -51,7 +51,7 @@ def summary(record: PartnerRecord) -> str:
         parts.append(f"TLS {record.minimum} or later")
     if record.client is not None:
         parts.append("we show a certificate of ours")
-    if record.counts_in and record.certificate_in and (record.pins or record.ca is not None):
+    if record.asks_certificate:
         parts.append("his clients show a certificate")
     if record.networks:
         parts.append("from " + ", ".join(str(network) for network in record.networks))

@@ -11,7 +11,7 @@ from certmaild.keystore.certificates import certificate_names, key_pin, read_cer
 from certmaild.own_facts import OwnFacts
 from certmaild.partners.reading import format_pin
 from certmaild.partners.record import PartnerRecord
-from certmaild.partners.writing import summary
+from certmaild.partners.writing import authority_names, summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,18 @@ def our_terms(record: PartnerRecord | None, domain: str, default_level: str) -> 
         asked = ["comes over TLS"]
         if record.networks:
             asked.append("from " + ", ".join(map(str, record.networks)))
-        if record.ca is not None or record.pins:
-            asked.append("and where your server shows a certificate, it is of the authority or key agreed")
-        lines.append(f"Mail with a sender of {domain} is taken only if it {', '.join(asked)}; else it gets 550 5.7.1.")
+        if record.asks_certificate:
+            asked.append("and your server shows a certificate " + _certificate_asked(record))
+        lines.append(f"Mail with a sender of {domain} is taken only if it {', '.join(asked)}; else it gets 530 or 550.")
     return lines
+
+
+def _certificate_asked(record: PartnerRecord) -> str:
+    ways = [f"with the key {format_pin(pin)}" for pin in record.pins]
+    if record.ca is not None:
+        names = f" for {' or '.join(record.names)}" if record.names else ""
+        ways.append(f"by {authority_names(record)}{names}")
+    return " or ".join(ways)
 
 
 def sheets(facts: OwnFacts, sources: Sequence[str], record: PartnerRecord | None) -> list[Sheet]:
@@ -77,7 +85,7 @@ def sheets(facts: OwnFacts, sources: Sequence[str], record: PartnerRecord | None
         postfix(facts, record),
         exim(facts, record),
         microsoft(facts, sources, record),
-        google(facts),
+        google(facts, record),
     ]
 
 
@@ -121,6 +129,8 @@ def postfix(facts: OwnFacts, record: PartnerRecord | None) -> Sheet:
         routes = "\n".join(f"{domain} smtp:[{facts.host}]:{facts.port}" for domain in facts.domains)
         steps.append(Lines("/etc/postfix/transport", routes))
         main += "\ntransport_maps = hash:/etc/postfix/transport"
+    if record is not None and record.asks_certificate:
+        main += "\nsmtp_tls_chain_files = /etc/postfix/client-key-and-chain.pem"
     steps += [
         Lines("/etc/postfix/main.cf, for mail to us", main),
         *_postfix_inbound(facts, record),
@@ -175,6 +185,9 @@ def exim(facts: OwnFacts, record: PartnerRecord | None) -> Sheet:
     if facts.authority is not None:
         steps.append(Lines(f"/etc/exim4/{_authority_file(facts)}", facts.authority.rstrip("\n")))
     domains = " : ".join(facts.domains)
+    own = ""
+    if record is not None and record.asks_certificate:
+        own = "\n  tls_certificate = /etc/exim4/client-chain.pem\n  tls_privatekey = /etc/exim4/client-key.pem"
     steps += [
         Lines(
             "routers, before the one for all other hosts",
@@ -184,7 +197,8 @@ def exim(facts: OwnFacts, record: PartnerRecord | None) -> Sheet:
         Lines(
             "transports",
             "certmaild_partner_smtp:\n  driver = smtp\n  hosts_require_tls = *\n  tls_verify_hosts = *\n"
-            f"  tls_verify_cert_hostnames = *\n  tls_verify_certificates = {authorities}\n  tls_sni = {facts.host}",
+            f"  tls_verify_cert_hostnames = *\n  tls_verify_certificates = {authorities}\n"
+            f"  tls_sni = {facts.host}{own}",
         ),
     ]
     proof = "!encrypted = *"
@@ -248,6 +262,7 @@ def microsoft(facts: OwnFacts, sources: Sequence[str], record: PartnerRecord | N
         )
     if facts.port != 25:
         notes.append(f"Microsoft 365 delivers to port 25 only, and this server listens on {facts.port}.")
+    notes += _own_certificate("Microsoft 365", record)
     if notes:
         steps.append(Lines("note", "\n".join(notes)))
     return Sheet("Microsoft 365", tuple(steps))
@@ -287,7 +302,7 @@ def client_name(record: PartnerRecord) -> str | None:
 # Google Workspace.
 
 
-def google(facts: OwnFacts) -> Sheet:
+def google(facts: OwnFacts, record: PartnerRecord | None) -> Sheet:
     """The setting *Secure transport (TLS) compliance*."""
     domains = ", ".join(facts.domains)
     checks = (
@@ -308,4 +323,15 @@ def google(facts: OwnFacts) -> Sheet:
         "Google tries a message that needs TLS once: if our server cannot be reached at that moment it goes back to "
         "its sender at once."
     )
-    return Sheet("Google Workspace", (Lines("the Admin console", text), Lines("note", note)))
+    notes = "\n".join([note, *_own_certificate("Google", record)])
+    return Sheet("Google Workspace", (Lines("the Admin console", text), Lines("note", notes)))
+
+
+def _own_certificate(who: str, record: PartnerRecord | None) -> list[str]:
+    """A large provider shows a certificate of its own, for all of its customers."""
+    if record is None or not record.asks_certificate:
+        return []
+    return [
+        f"{who} shows a certificate of its own, not yours: our record must not ask for yours "
+        f"(certmaild partner set {record.domain} --no-certificate-in)."
+    ]

@@ -56,7 +56,7 @@ def test_the_terms_are_told(line: Line) -> None:
     line.run("partner", "add", "p.example", "--level", "verify", "--network", "198.51.100.0/24")
     shown = line.run("partner", "hello", "p.example", "--for", "google").stdout
     assert "level verify" in shown
-    assert "comes over TLS, from 198.51.100.0/24; else it gets 550 5.7.1" in shown
+    assert "comes over TLS, from 198.51.100.0/24; else it gets 530 or 550" in shown
     assert "Postfix" not in shown
 
 
@@ -89,6 +89,20 @@ def test_google_is_asked_to_check_only_what_it_can(line: Line, tmp_path: Path) -
     assert "leave both checks off" in told(line, "google")
     with_a_public_certificate(line, tmp_path)
     assert "tick both checks" in told(line, "google")
+
+
+def test_who_must_show_a_certificate_is_told_where_to_name_it(line: Line, tmp_path: Path) -> None:
+    ca = str(PrivateFiles(tmp_path / "data").authority)
+    line.run("partner", "add", "p.example", "--ca", ca, "--pin", "ab" * 32, "--name", "mx.p.example")
+    shown = line.run("partner", "hello", "p.example").stdout
+    assert "your server shows a certificate with the key sha256//" in shown and "for mx.p.example; else" in shown
+    assert "smtp_tls_chain_files" in told(line, "postfix") and "tls_privatekey" in told(line, "exim")
+    for kind in ("microsoft", "google"):
+        assert "certmaild partner set p.example --no-certificate-in" in told(line, kind)
+    line.run("partner", "set", "p.example", "--no-certificate-in")
+    assert line.json("partner", "show", "p.example")["certificate_in"] is False
+    for kind in ("microsoft", "google", "postfix", "exim"):
+        assert not {"--no-certificate-in", "smtp_tls_chain_files", "tls_privatekey"} & set(told(line, kind).split())
 
 
 # Exim takes the lines as they stand.
