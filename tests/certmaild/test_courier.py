@@ -13,8 +13,10 @@ from courier_support import BOB, CONTENT, EVE, MX, TOWARDS, Post, host, message
 from reactor_support import on_reactor
 from smtp_peer_support import Between, Peer, Talk
 from tls_support import NOW, Authority
+from twisted.logger import capturedLogs
 
 from certmaild.keystore.tls_values import ClientFiles, Level, Tlsa, TlsResult
+from certmaild.outbound.courier import ATTEMPTS
 from certmaild.outbound.values import BodyKind, Delivered, Fate, OutgoingMessage, Plan, PlannedHost, Problem
 from certmaild.protocols.smtp.client.connection import Patience
 from certmaild.protocols.smtp.client.content import ContentUnfit
@@ -238,6 +240,15 @@ def test_the_next_address_and_the_next_host(post: Post, root: Authority, tmp_pat
 
 
 BROKE = "could not be talked to: it broke the rules of SMTP"
+
+
+def test_so_many_addresses_are_tried(post: Post) -> None:
+    nobody = tuple(f"127.0.8.{number}" for number in range(1, ATTEMPTS + 3))
+    with Peer() as peer, capturedLogs() as log:
+        problem = post.connect(host(peer, addresses=nobody))
+    seen = [event["address"] for event in log if "address" in event]
+    assert problem.enhanced == "4.4.1"
+    assert tuple(seen) == nobody[:ATTEMPTS]
 
 
 @pytest.mark.parametrize(
