@@ -280,7 +280,7 @@ def test_which_servers(tmp_path: Path) -> None:
     assert configured_servers(["192.0.2.1#5353", "::1"]) == (Server("192.0.2.1", 5353), Server("::1"))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_octets_of_strangers_make_an_answer_or_none(data: st.DataObject) -> None:
     """Whatever comes, reading it gives an answer or a `DNSException`."""

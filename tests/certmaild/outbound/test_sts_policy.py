@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certmaild.outbound.sts_policy import Mode, PolicyInvalid, StsPolicy, parse_announcement, parse_policy
@@ -80,6 +80,7 @@ def test_announcements(texts: tuple[bytes, ...], identifier: str | None) -> None
 LINES = [*GOOD.split("\r\n"), "x", ":", "mx:"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300) | st.lists(st.sampled_from(LINES), max_size=9).map("\n".join))
 def test_garbage_is_refused_and_nothing_else(text: str) -> None:
     with suppress(PolicyInvalid):
