@@ -165,5 +165,5 @@ def _demand(conditions: Conditions, level: Level, server_name: str, names: tuple
 
 
 def _unfit(host: FoundHost, result: TlsResult, why: str) -> Unfit:
-    words = f"Nothing was sent to the mail server {host.name}, because {why}. It is tried again."
+    words = f"Nothing was sent to the mail server {host.name}, because {why}."
     return Unfit(Problem(False, 451, "4.7.5", words, host.name, concerns_tls=True), result)

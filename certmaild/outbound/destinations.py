@@ -179,7 +179,7 @@ class Destinations:
 
 
 def _dns_failed(name: str, answer: Answer[Mx] | Answer[str]) -> Problem:
-    words = f"DNS could not be asked for {name}: {answer.reason}. It is tried again."
+    words = f"DNS could not be asked for {name}: {answer.reason}."
     return Problem(False, 451, "4.4.3", words, concerns_tls=answer.bogus)
 
 

@@ -103,8 +103,8 @@ class DnsPlanner:
                 failed = failed or not host.problem.permanent
         if not hosts:
             words = (
-                f"The server through which mail to {destination.domain} goes cannot be found. It is tried again;"
-                " the administrator of this server may have to correct its name."
+                f"The server through which mail to {destination.domain} goes cannot be found."
+                " The administrator of this server may have to correct its name."
             )
             return Problem(False, 451, "4.4.3" if failed else "4.4.4", words)
         found = Found(destination.domain, destination.domain, tuple(host for host, _ in hosts), True)
