@@ -144,6 +144,9 @@ def _for_require_tls(conditions: Conditions, host: FoundHost, demand: Demand, st
             f"The message demands proven TLS on the whole way (REQUIRETLS), and the domain {conditions.domain} does not"
             f" prove by DNSSEC or MTA-STS that {host.name} is its mail server."
         )
+        if sts.failure is not None:
+            # The policy that would prove it is announced, and may be had tomorrow.
+            return Unfit(Problem(False, 451, "4.7.10", words, host.name, concerns_tls=True), sts.failure)
         problem = Problem(True, 550, "5.7.10", words, host.name, concerns_tls=True)
         return Unfit(problem, TlsResult.VALIDATION_FAILURE)
     if demand.level in (Level.MAY, Level.ENCRYPT):

@@ -352,6 +352,11 @@ def test_require_tls_needs_a_server_that_is_found_securely() -> None:
     assert World().demand("[192.0.2.1]", terms=Terms.REQUIRED).level is Level.VERIFY
 
 
+def test_require_tls_waits_for_a_policy_that_cannot_be_fetched_now() -> None:
+    failed = StsFinding(failure=TlsResult.STS_POLICY_FETCH_ERROR, reason="the policy host answers 500")
+    assert World(sts=failed).problem(terms=Terms.REQUIRED) == (False, 451, "4.7.10", True)
+
+
 def test_require_tls_to_partners() -> None:
     assert World(TABLE, partner(Level.SECURE)).demand(terms=Terms.REQUIRED).level is Level.SECURE
     assert World(TABLE, partner(Level.ENCRYPT)).problem(terms=Terms.REQUIRED)[0]
