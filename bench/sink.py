@@ -105,9 +105,10 @@ class Sink:
 
     def start(self) -> "Sink":
         """Start it; returns when it takes connections."""
+        before = self.log.count("daemon started")
         self._postfix("start")
         deadline = time.monotonic() + START_TIME_S
-        while "daemon started" not in self.log:
+        while self.log.count("daemon started") == before:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"Postfix does not start: {self.log[-2000:]}")
             time.sleep(0.02)

@@ -1,17 +1,17 @@
 """One destination being worked on: where to, connections to it, and what is ready sent on them one after the other."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from certmaild.mailbox.errors import Damaged, MailboxError
+from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.identifiers import LaneId, QueueId
-from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
-from certmaild.mailbox.layout_queue import Message, Task
+from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.outbound.doubts import Doubts
+from certmaild.outbound.hand import Hand, Taken
 from certmaild.outbound.interfaces import Courier, CourierConnection, Planner, Work
 from certmaild.outbound.settling import Settler
 from certmaild.outbound.slots import Slots
@@ -21,8 +21,6 @@ from certmaild.protocols.transport import Clock
 
 log = Logger()
 
-RECIPIENTS = 100
-"""At most in one transaction: what every server must take (RFC 5321 section 4.5.3.1.8)."""
 READY_EACH = 2
 """Another connection is opened while so many messages wait for each that there is."""
 LINGER_S = 2.0
@@ -57,15 +55,6 @@ class Desk:
     """Messages under way are given so long to be finished."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """One message and those of its recipients that go in one transaction."""
-
-    queue_id: QueueId
-    message: Message = field(repr=False)
-    tasks: dict[int, Task] = field(repr=False)
-
-
 class Lane:
     """Works on one destination from now until nothing is ready there, or it has to be left alone."""
 
@@ -73,14 +62,13 @@ class Lane:
         self._desk = desk
         self.lane_id = lane_id
         self.place = place
-        self._in_hand: set[tuple[QueueId, int]] = set()
+        self._hand = Hand(desk.engine, desk.spool.queue, lane_id)
         self._senders = 0
         self._may_grow = True
         self._stops = False
         self._losses = 0
         self._blocked: Problem | None = None
         self._reached = False
-        self._is_damaged = False
         self._idle: list[Deferred[None]] = []
         self._all_ended: Deferred[None] | None = None
 
@@ -99,7 +87,7 @@ class Lane:
 
     def has_in_hand(self, queue_id: QueueId, number: int) -> bool:
         """Whether a copy is being sent just now."""
-        return (queue_id, number) in self._in_hand
+        return self._hand.has(queue_id, number)
 
     async def run(self) -> None:
         """Work. Ends when nothing is ready, the destination is to be left alone, or `stop` was called."""
@@ -115,7 +103,7 @@ class Lane:
                 return
             if self._stops or await self._close():
                 return
-            if self._is_damaged:
+            if self._hand.is_damaged:
                 await self._leave_alone(DAMAGED)
                 return
 
@@ -198,7 +186,7 @@ class Lane:
     async def _use(self, connection: CourierConnection, plan: Plan) -> bool:
         """Send what is ready while the connection lasts; whether another is wanted."""
         while not self._ends:
-            taken = await self._take()
+            taken = await self._hand.take()
             if taken is None:
                 if not await self._linger():
                     return False
@@ -207,7 +195,7 @@ class Lane:
             try:
                 await self._send(connection, taken)
             finally:
-                self._in_hand -= {(taken.queue_id, number) for number in taken.tasks}
+                self._hand.put_back(taken)
             if not connection.is_open:
                 return True
         return False
@@ -217,23 +205,13 @@ class Lane:
         desk = self._desk
         if not self._may_grow or not desk.slots.has_room_beside(self._senders):
             return
-        enough = READY_EACH * self._senders
-
-        def waits(txn: ReadTxn) -> bool:
-            others = 0
-            for task in desk.spool.queue.ready(txn, self.lane_id):
-                others += task not in self._in_hand
-                if others >= enough:
-                    return True
-            return False
-
-        if await desk.engine.read(waits):
+        if await self._hand.has_more(READY_EACH * self._senders):
             self._start_sender(plan)
 
     async def _linger(self) -> bool:
         """Wait a moment for more; whether to look again."""
         desk = self._desk
-        if not self._in_hand:
+        if self._hand.is_empty:
             await self._close()
         if self._ends or not desk.slots.is_roomy:
             return False
@@ -252,37 +230,6 @@ class Lane:
             waiting.callback(None)
 
     # Messages.
-
-    async def _take(self) -> Taken | None:
-        """The next message, for as many of its recipients as one transaction takes."""
-        queue = self._desk.spool.queue
-
-        def work(txn: ReadTxn) -> Taken | None:
-            first: QueueId | None = None
-            numbers: list[int] = []
-            for queue_id, number in queue.ready(txn, self.lane_id):
-                if (queue_id, number) in self._in_hand:
-                    continue
-                if len(numbers) == RECIPIENTS or (first is not None and first != queue_id):
-                    break
-                first = queue_id
-                numbers.append(number)
-            if first is None:
-                return None
-            self._in_hand.update((first, number) for number in numbers)
-            message = queue.message(txn, first)
-            tasks = {number: queue.task(txn, first, number) for number in numbers}
-            if message is None or None in tasks.values():
-                raise Damaged("queued message")
-            return Taken(first, message, {number: task for number, task in tasks.items() if task is not None})
-
-        while True:
-            try:
-                return await self._desk.engine.read(work)
-            except Damaged as damage:
-                # It stays in hand, so that the others go; at the end the lane is left alone.
-                log.critical("ALARM: a row of the outgoing queue is damaged: {what}", what=str(damage))
-                self._is_damaged = True
 
     async def _send(self, connection: CourierConnection, taken: Taken) -> None:
         desk, queue_id = self._desk, taken.queue_id
@@ -394,7 +341,7 @@ class Lane:
 
     async def _fail_all(self, problem: Problem) -> None:
         """The destination will never take anything."""
-        while not self._stops and (taken := await self._take()) is not None:
+        while not self._stops and (taken := await self._hand.take()) is not None:
             await self._settle_failed(taken, problem)
         await self._close()
 
@@ -404,4 +351,4 @@ class Lane:
                 taken.queue_id, taken.message, {number: (task, problem) for number, task in taken.tasks.items()}
             )
         finally:
-            self._in_hand -= {(taken.queue_id, number) for number in taken.tasks}
+            self._hand.put_back(taken)

@@ -1,5 +1,7 @@
-"""Mail on its way to a real Postfix while the daemon is killed, again and again: nothing is lost, and what may arrive
-twice is counted (RFC 1047)."""
+"""Mail on its way to a real Postfix while the daemon is killed, again and again.
+
+Nothing is lost, and what may arrive twice is counted (RFC 1047).
+"""
 
 import os
 import random
