@@ -212,7 +212,6 @@ class House:
             self.secrets,
             clock,
             partners=self.partners.book,
-            resolver=self.resolver,
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,

@@ -17,7 +17,7 @@ from certmaild.outbound.directions import Directions
 from certmaild.outbound.dispatch import Dispatch, Shared
 from certmaild.outbound.hand_over import HandOver
 from certmaild.outbound.leader import Worker
-from certmaild.outbound.resolver import Resolver
+from certmaild.outbound.resolver import Resolver, configured_servers
 from certmaild.outbound.values import Plan, Problem
 from certmaild.partners.book import PartnerBook
 from certmaild.protocols.smtp.client.grammar import Credentials
@@ -36,7 +36,6 @@ class Sending:
         reactor: Any,
         *,
         partners: PartnerBook,
-        resolver: Resolver,
         correspondence: Correspondence,
         within: Delivery,
         shared: Shared,
@@ -45,7 +44,9 @@ class Sending:
         """``within`` takes what was held for mailboxes here; ``beside`` is done too by who works the queue."""
         self._reactor = reactor
         self.tls = TlsClients()
-        self.directions = Directions(config, engine, secrets, partners, resolver, correspondence.mail, reactor)
+        # Of its own: slow zones of strangers, asked about for what comes in, take no place from what goes out.
+        self._resolver = Resolver(reactor, configured_servers(config.resolvers))
+        self.directions = Directions(config, engine, secrets, partners, self._resolver, correspondence.mail, reactor)
         self._courier = self._make_courier(config)
         self._dispatch = Dispatch(
             engine,
@@ -84,6 +85,7 @@ class Sending:
         """Go by this configuration from now on."""
         self.tls.forget()
         self._courier = self._make_courier(config)
+        self._resolver.take_over(configured_servers(config.resolvers))
         self.directions.take_over(config)
         self._dispatch.take_over(config.outbound)
 
