@@ -20,7 +20,7 @@ from certmaild.outbound.courier import ATTEMPTS
 from certmaild.outbound.values import BodyKind, Delivered, Fate, OutgoingMessage, Plan, PlannedHost, Problem
 from certmaild.protocols.smtp.client.connection import Patience
 from certmaild.protocols.smtp.client.content import ContentUnfit
-from certmaild.protocols.smtp.client.grammar import Credentials
+from certmaild.protocols.smtp.client.grammar import Credentials, ReplyReader
 from certmaild.protocols.smtp.grammar import Path
 
 DAY = timedelta(days=1)
@@ -570,3 +570,25 @@ def test_an_address_that_is_not_ours(root: Authority) -> None:
 
 def test_results_of_the_table_are_report_types() -> None:
     assert {result for _, result in OUTCOMES.values() if result} <= {one.value for one in TlsResult}
+
+
+def test_a_server_that_talks_on_while_the_line_is_closed_costs_nothing(root: Authority, tmp_path: File) -> None:
+    def flood(talk: Talk, command: bytes) -> None:
+        talk.say(b"nonsense\r\n")
+        for _ in range(256):
+            talk.say(b"x" * 65536)
+
+    heard = 0
+    reader = ReplyReader.feed
+
+    def feed(self: ReplyReader, octets: bytes) -> None:
+        nonlocal heard
+        heard += len(octets)
+        reader(self, octets)
+
+    post = Post(root)
+    with pytest.MonkeyPatch.context() as patch, Peer(root.issue(MX).server(tmp_path), answers={"MAIL": flood}) as peer:
+        patch.setattr(ReplyReader, "feed", feed)
+        (fate,) = post.send(host(peer))
+        assert isinstance(fate, Problem) and "it broke the rules of SMTP" in fate.words
+    assert heard < 1 << 20

@@ -155,6 +155,9 @@ class ClientConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Hear what he says."""
+        if self._over is not None:
+            # TLS goes on reading while it closes: whoever talks on must cost nothing.
+            return
         session = self._session
         if session is None:
             self._end(ConversationOver("it speaks out of turn"))
