@@ -207,8 +207,12 @@ class Filing:
     async def _success_report(
         self, message: Finished, wanted: Sequence[tuple[Sealed, RcptArguments]], now: int
     ) -> Work | None:
-        """Word to the sender that the message lies in the mailboxes of those (RFC 3461 section 6.2.2)."""
-        if self._reporter is None or not message.mail.reverse_path.local:
+        """Word to the sender that the message lies in the mailboxes of those (RFC 3461 section 6.2.2).
+
+        Not to an address that anybody may have written into MAIL FROM: its owner would hear of mail that is not his.
+        """
+        is_his = message.hop.login is not None or message.verdict.sender_is_proven
+        if self._reporter is None or not message.mail.reverse_path.local or not is_his:
             return None
         fate = Delivered("", "", None)
         news = [News(_held(*one)[0], Occasion.DELIVERED, fate, 1, now) for one in wanted]

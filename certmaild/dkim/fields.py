@@ -91,6 +91,10 @@ class CanonicalHeader:
         for at, field in enumerate(fields):
             self._places[field.key].append(at)
 
+    def count(self, name: bytes) -> int:
+        """How many fields there are of a name in lower case."""
+        return len(self._places.get(name, ()))
+
     def digest(self, form: bytes, names: Sequence[bytes], signature: Field) -> bytes:
         """SHA-256 of the fields that ``names`` choose, and of the signature's own without its ``b=`` value.
 

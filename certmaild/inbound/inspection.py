@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from twisted.logger import Logger
 
-from certmaild.inbound.checks import Checks, Found, Tools
+from certmaild.inbound.checks import MAX_AUTHORS, Checks, Found, Tools
 from certmaild.inbound.partner_gate import PartnerGate, PartnerProof
 from certmaild.inbound.results_field import (
     arc_entry,
@@ -59,6 +59,8 @@ class Verdict:
     """Authentication-Results, complete lines; empty where nothing was looked at."""
     is_junk: bool = False
     """It goes to the folder of junk."""
+    sender_is_proven: bool = False
+    """Whoever sends it may use MAIL FROM: what answers to that address goes to no third person."""
 
 
 NOT_LOOKED_AT = Verdict()
@@ -124,7 +126,9 @@ class Inspection:
         entries = [] if found is None else _entries(found)
         entries += [partner_entry(proof) for proof in proofs]
         is_junk = False
+        sender_is_proven = isinstance(self._claim, PartnerProof) and self._claim.knows_him
         if found is not None:
+            sender_is_proven = sender_is_proven or (found.spf.result is Result.PASS and not found.spf.is_helo)
             if not is_clear:
                 entries.append("dmarc=permerror (From cannot be read)")
                 is_junk = self._settings.honours_dmarc
@@ -133,7 +137,8 @@ class Inspection:
                 overridden = self._overridden(one, found, known)
                 entries.append(dmarc_entry(one) + (f" policy.override={overridden}" if overridden else ""))
                 is_junk = (not overridden and self._carry_out(one)) or is_junk
-        return Verdict(format_results(self._settings.authserv_id, entries) if entries else b"", is_junk)
+        results = format_results(self._settings.authserv_id, entries) if entries else b""
+        return Verdict(results, is_junk, sender_is_proven)
 
     def cancel(self) -> None:
         """The message will not be taken."""
@@ -214,7 +219,10 @@ def domain_of(address: str) -> str | None:
 
 
 def author_domains(froms: Sequence[bytes]) -> tuple[list[str], bool]:
-    """The domains that From fields name, each once, and whether every field could be read."""
+    """The domains that From fields name, each once, and whether that is all there is to it.
+
+    It is not where a field cannot be read, where nobody is named, and where more are than anybody looks at.
+    """
     domains: dict[str, None] = {}
     is_clear = True
     for value in froms:
@@ -224,4 +232,4 @@ def author_domains(froms: Sequence[bytes]) -> tuple[list[str], bool]:
             found = [None]
         is_clear = is_clear and None not in found
         domains |= {domain: None for domain in found if domain is not None}
-    return list(domains), is_clear
+    return list(domains), is_clear and 0 < len(domains) <= MAX_AUTHORS

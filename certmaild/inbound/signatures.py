@@ -22,6 +22,11 @@ _NAME = re.compile(_LABEL + rb"(?:\." + _LABEL + rb")*")
 _FIELD_NAME = re.compile(rb"[!-9;-~]+")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _FORMS = (b"simple", b"relaxed")
+_ONCE = (
+    *(b"from", b"sender", b"reply-to", b"to", b"cc", b"date", b"subject", b"message-id"),
+    *(b"mime-version", b"content-type", b"content-transfer-encoding"),
+)
+"""Fields that a message has once; whoever adds another is read instead of the signed one (RFC 6376 section 8.15)."""
 
 
 class SignatureFails(Exception):
@@ -106,6 +111,9 @@ def check_signature(
     digest = header.digest(signature.header_form, signature.names, signature.field)
     if not verify_digest(key, signature.octets, digest):
         raise SignatureFails(Result.FAIL, "the signature does not fit the header")
+    for name in _ONCE:
+        if (there := header.count(name)) > 1 and signature.names.count(name) < there:
+            raise SignatureFails(Result.POLICY, f"a second {name.decode()} field is not signed")
 
 
 def read_key(signature: Signature, answer: Answer[bytes]) -> PublicKey:

@@ -15,6 +15,7 @@ from support import memory_engine, run
 
 from certmaild.config import default as configuration
 from certmaild.held_mail import CourierWithMailboxes, PlannerWithMailboxes
+from certmaild.inbound.inspection import Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls_values import Level
 from certmaild.mailbox import ownership
@@ -307,6 +308,22 @@ def test_who_gets_no_report(house: House) -> None:
     assert not house.mail_of("ann") and not house.queued()
 
 
+class Vouching:
+    """An inspector, and his inspection, who knows the sender."""
+
+    def begin(self, *_: object) -> "Vouching":
+        return self
+
+    def check_recipient(self, *_: object) -> None: ...
+
+    take_header = take_body = check_recipient
+
+    async def finish(self, *_: object) -> Verdict:
+        return Verdict(sender_is_proven=True)
+
+    def cancel(self) -> None: ...
+
+
 def test_success_is_reported_with_the_message_itself(house: House) -> None:
     asked = {"notify": frozenset({Notify.SUCCESS})}
     house.send("bob", sender="ann", content=OWN, mail=mail(envid=b"Q7"), **asked)
@@ -315,6 +332,10 @@ def test_success_is_reported_with_the_message_itself(house: House) -> None:
     _, words, status = read(arrived.content)
     assert words.startswith("Your message lies in the recipient's mailbox. To bob@example.com")
     assert "Action: delivered" in status and "Original-Envelope-Id: Q7" in status and "Remote-MTA" not in status
+    # Anybody may write anybody's address into MAIL FROM: who is written there hears nothing of it.
+    house.send("bob", **asked)
+    assert not house.queued()
+    house.delivery.inspector = Vouching()  # type: ignore[assignment]
     house.send("bob", **asked)
     (to_partner,) = house.queued()
     assert str(to_partner.recipients[0][0].path) == "bob@partner.example"

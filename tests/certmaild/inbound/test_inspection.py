@@ -77,8 +77,8 @@ def take(
         return refusal
 
 
-def mail(domain: str, *, signed: bool = False) -> bytes:
-    header, body = f"From: Bob <bob@{domain}>\r\nSubject: x\r\n".encode(), b"hello\r\n"
+def mail(domain: str, *, signed: bool = False, extra: bytes = b"") -> bytes:
+    header, body = f"From: Bob <bob@{domain}>\r\nSubject: x\r\n".encode() + extra, b"hello\r\n"
     hashed = BodyHash(relaxed=True)
     hashed.feed(body)
     hashed.finish()
@@ -148,6 +148,45 @@ def test_a_from_that_two_readers_read_differently_is_junk() -> None:
         assert isinstance(found, Verdict)
         assert found.is_junk
         assert b"dmarc=permerror (From cannot be read)" in found.results
+
+
+def test_no_domain_hides_behind_others_in_from_and_nobody_is_nobody() -> None:
+    crowd = b", ".join(b"x@d%d.example" % number for number in range(4)) + b", boss@strict.example"
+    for header in (b"From: " + crowd, b"From: nobody:;", b"Sender: boss@strict.example"):
+        found = take(header + b"\r\nSubject: x\r\n\r\nx\r\n")
+        assert isinstance(found, Verdict)
+        assert found.is_junk
+        assert b"dmarc=permerror" in found.results
+
+
+def test_a_signature_does_not_vouch_for_a_field_that_was_added() -> None:
+    key = MailSigningKey.make(KeyKind.RSA)
+    RECORDS["s._domainkey.strict.example"] = KeyPair("k", True, (SigningKey("s", key),)).records("strict.example")[0][1]
+    pem = subprocess.run(["openssl", "rsa", "-traditional"], input=key.pem, capture_output=True, check=True).stdout
+    message = mail("strict.example", extra=b"Content-Type: text/plain\r\n")
+    names = [b"from", b"subject", b"content-type"]
+    signed = dkim.sign(message, b"s", b"strict.example", pem, include_headers=names) + message
+    assert isinstance(take(signed), Verdict)
+    assert isinstance(take(b"X-Seen: yes\r\n" + signed), Verdict)
+    for added in (b"From: Boss <boss@strict.example>", b"Subject: pay at once", b"Content-Type: text/html"):
+        refused = take(added + b"\r\n" + signed)
+        assert isinstance(refused, Refusal), added
+        assert "neither its SPF nor its DKIM" in refused.text
+
+
+def test_who_may_be_answered_under_the_address_of_mail_from() -> None:
+    def proven(sender: str, peer: str, **more: Any) -> bool:
+        found = take(mail("other.example"), sender=sender, peer=peer, **more)
+        assert isinstance(found, Verdict)
+        return found.sender_is_proven
+
+    assert proven("x@list.example", "203.0.113.1")
+    assert not proven("x@list.example", "192.0.2.1")
+    assert not proven("x@other.example", "203.0.113.1")
+    assert not proven("x@list.example", "203.0.113.1", settings=replace(SETTINGS, checks=False))
+    known = PartnerRecord("other.example", networks=(ip_network("203.0.113.0/24"),))
+    assert proven("x@other.example", "203.0.113.1", partners=(known,))
+    assert not proven("x@other.example", "203.0.113.1", partners=(replace(known, networks=()),))
 
 
 def test_whose_mail_is_not_looked_at() -> None:
