@@ -1,6 +1,7 @@
 """The part of a report that programs read: message/delivery-status (RFC 3464, RFC 6533)."""
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from certmaild.outbound.interfaces import News, Occasion
@@ -10,6 +11,8 @@ from certmaild.protocols.smtp.xtext import decode_unicode, decode_xtext
 from certmaild.reports.texts import Texts
 from certmaild.reports.words import format_time, without_links
 
+FOLD = 200
+"""Characters of a line, at most four octets each."""
 _ACTION = {
     Occasion.FAILED: "failed",
     Occasion.DELAYED: "delayed",
@@ -58,7 +61,9 @@ def _of_recipient(one: News, utf8: bool, texts: Texts) -> Iterator[str]:
         yield f"Remote-MTA: {kind}{without_links(fate.host, texts)}"
     if fate.reply:
         reply = without_links(fate.reply, texts)
-        yield f"Diagnostic-Code: smtp; {reply if utf8 else reply.encode('ascii', 'replace').decode('ascii')}"
+        reply = reply if utf8 else reply.encode("ascii", "replace").decode("ascii")
+        # Folded: a reply may be longer than a line may be (RFC 5322 section 2.1.1).
+        yield "\r\n ".join(textwrap.wrap(f"Diagnostic-Code: smtp; {reply}", FOLD, break_on_hyphens=False))
     if one.last_try_s is not None:
         yield f"Last-Attempt-Date: {format_time(one.last_try_s)}"
     if one.until_s is not None:

@@ -208,6 +208,13 @@ def test_a_status_that_is_none_is_not_repeated() -> None:
         assert status(report(one(Occasion.FAILED, fate)))[1]["Status"] == code
 
 
+def test_a_long_reply_is_folded() -> None:
+    for reply, to in (("550 " + "x" * 996, "bob"), ("550 " + "ü" * 996, "jörg")):
+        report(one(Occasion.FAILED, replace(UNKNOWN, reply=reply), recipient(to)))
+    folded = status(report(one(Occasion.FAILED, replace(UNKNOWN, reply="550 " + "word " * 199))))[1]["Diagnostic-Code"]
+    assert folded.split() == ["smtp;", "550", *["word"] * 199]
+
+
 def test_lines_are_short() -> None:
     fate = replace(UNKNOWN, words="A long story. " * 20)
     assert all(len(line) <= WIDTH for line in words(report(one(Occasion.FAILED, fate))).splitlines())
