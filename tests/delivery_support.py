@@ -72,11 +72,13 @@ class House:
     limits: Limits = field(default_factory=Limits)
     partners: PartnerBook | None = None
     """With it mail goes outside too."""
+    data: str = "/nonexistent"
+    """Where keys for signatures would be."""
     users: dict[str, NewUser] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         config = replace(
-            default("/nonexistent"),
+            default(self.data),
             hostname="mx.example.com",
             domains=("example.com", "example.org"),
             limits=self.limits,
@@ -94,6 +96,7 @@ class House:
             in_thread=self.in_thread,
             spool=self.correspondence.spool,
             reporter=self.correspondence.reporter,
+            signer=lambda: self.correspondence.signer,
         )
 
     async def in_thread(self, work):  # type: ignore[no-untyped-def]

@@ -4,16 +4,19 @@ import email
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from datetime import date
 from email.policy import default
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import dkim
 import pytest
 from delivery_support import NOW, House
 from support import memory_engine, run
 
 from certmaild.config import default as configuration
+from certmaild.dkim.key_files import KeyFiles
 from certmaild.held_mail import CourierWithMailboxes, PlannerWithMailboxes
 from certmaild.inbound.inspection import Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
@@ -217,6 +220,39 @@ def test_hold_time_at_and_past_its_limit(house: House) -> None:
     house.send("bob", sender="ann", content=OWN, mail=mail(hold_until_s=int(NOW) + longest))
     assert house.refusal("bob", sender="ann", mail=mail(hold_for_s=longest + 1)) == "501 5.5.4"
     assert house.refusal("bob", sender="ann", mail=mail(hold_until_s=int(NOW) + longest + 1)) == "501 5.5.4"
+
+
+def verified(content: bytes, records: dict[str, str]) -> bool:
+    """Whether the RSA signature holds (dkimpy needs another library for Ed25519)."""
+
+    def answer(name: bytes | str, timeout: float = 5) -> bytes | None:
+        found = records.get((name.decode() if isinstance(name, bytes) else name).rstrip("."))
+        return None if found is None else found.encode()
+
+    kinds = re.findall(rb"^DKIM-Signature: v=1; a=([a-z0-9-]+);", content, re.MULTILINE)
+    assert sorted(kinds) == [b"ed25519-sha256", b"rsa-sha256"]
+    try:
+        return bool(dkim.DKIM(content).verify(kinds.index(b"rsa-sha256"), dnsfunc=answer))
+    except dkim.ValidationError:
+        return False
+
+
+@pytest.mark.parametrize("cut", [0, 1000])
+def test_what_leaves_is_signed_and_what_stays_is_not(house: House, tmp_path: Path, cut: int) -> None:
+    pair = KeyFiles(tmp_path).make(date(2026, 9, 1))
+    records = dict(pair.records("example.com"))
+    house = House(house.engine, house.secrets, partners=house.partners, data=str(tmp_path), users=house.users)
+    long = OWN + b"line of a longer message\r\n" * 20_000
+    for content in (OWN, long):
+        house.send("bob", "dan@other.example", sender="ann", content=content, cut=cut)
+    for message in house.queued():
+        assert message.content.startswith(b"Received: by mx.example.com")
+        assert verified(message.content, records)
+        assert not verified(message.content + b"more\r\n", records)
+    assert all(b"DKIM-Signature" not in arrived.prefix + arrived.content for arrived in house.mail_of("bob"))
+    assert report(house, sender=SmtpPath("eve", "far.example"), to=DAN)
+    (service,) = [message for message in house.queued() if message.sender is None]
+    assert verified(service.content, records)
 
 
 # Reports.
