@@ -299,22 +299,22 @@ def test_silence(root: Authority, tmp_path: File) -> None:
         while talk.line.recv(1000):
             pass
 
-    post = Post(root, patience=Patience(greeting=0.3, command=0.3, handshake=0.4, end=0.5, data=0.3))
+    post = Post(root, patience=Patience(greeting=1, command=1, handshake=1.25, end=1.5, data=1))
     context = root.issue(MX).server(tmp_path)
     for settings, words in (
-        ({"greeting": b""}, "could not be talked to: it did not answer within 0.3 s."),
-        ({"answers": {"EHLO": mute}}, "could not be talked to: it did not answer within 0.3 s."),
+        ({"greeting": b""}, "could not be talked to: it did not answer within 1 s."),
+        ({"answers": {"EHLO": mute}}, "could not be talked to: it did not answer within 1 s."),
         (
             {"answers": {"STARTTLS": mute_in_handshake}},
-            "is not safe to send to: it did not finish the TLS handshake within 0.4 s. Nothing was sent to it.",
+            "is not safe to send to: it did not finish the TLS handshake within 1.25 s. Nothing was sent to it.",
         ),
         (
             {"answers": {"MAIL": mute}},
-            f"{NO_ANSWER} 0.3 s. It is tried again.",
+            f"{NO_ANSWER} 1 s. It is tried again.",
         ),
         (
             {"end": b""},
-            f"{NO_ANSWER} 0.5 s. It is tried again.",
+            f"{NO_ANSWER} 1.5 s. It is tried again.",
         ),
     ):
         with Peer(context, **settings) as peer:  # type: ignore[arg-type]

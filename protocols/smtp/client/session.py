@@ -75,6 +75,7 @@ class Session:
         """Commands of the transaction that wait, where there is no pipelining."""
         self._responses: list[bytes] = []
         """Of AUTH LOGIN, the next one last."""
+        self._recipients = 0
         self._taken: list[int] = []
         """Recipients who were accepted and are not decided yet."""
         self._in_transaction = False
