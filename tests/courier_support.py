@@ -49,7 +49,7 @@ class Watch:
         """The planner's."""
 
     def session(self, domain: str, host: str, address: str, result: TlsResult | None, reason: str = "") -> None:
-        assert (domain, host, address.startswith("127.")) == ("p.example", MX, True)
+        assert (domain, host) in (("p.example", MX), ("p.example", address))
         assert bool(reason) == (result is not None)
         self.saw.append("success" if result is None else result.value)
 

@@ -155,7 +155,8 @@ class Peer:
         self.messages: list[bytes] = []
         self.faults: list[BaseException] = []
         self.callers: list[str] = []
-        self._listening = socket.create_server((address, port))
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listening = socket.create_server((address, port), family=family)
         self.port: int = self._listening.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -166,7 +167,7 @@ class Peer:
     def _accept(self) -> None:
         while True:
             try:
-                line, (caller, _) = self._listening.accept()
+                line, (caller, *_) = self._listening.accept()
             except OSError:
                 return
             self.callers.append(caller)

@@ -15,7 +15,7 @@ from smtp_peer_support import Between, Peer, Talk
 from tls_support import NOW, Authority
 from twisted.logger import capturedLogs
 
-from certmaild.keystore.tls_values import ClientFiles, Level, Tlsa, TlsResult
+from certmaild.keystore.tls_values import ClientFiles, Demand, Level, Tlsa, TlsResult
 from certmaild.outbound.courier import ATTEMPTS
 from certmaild.outbound.values import BodyKind, Delivered, Fate, OutgoingMessage, Plan, PlannedHost, Problem
 from certmaild.protocols.smtp.client.connection import Patience
@@ -560,6 +560,21 @@ def test_own_addresses(root: Authority, tmp_path: File) -> None:
     with Peer(root.issue(MX).server(tmp_path)) as peer:
         assert isinstance(post.send(host(peer))[0], Delivered)
     assert peer.callers == ["127.0.0.5"]
+
+
+def test_both_ip_versions(root: Authority, tmp_path: File) -> None:
+    post = Post(root, sources=("127.0.0.5", "::1"))
+    try:
+        peer = Peer(root.issue("::1").server(tmp_path), address="::1")
+    except OSError:
+        pytest.skip("no IPv6 on loopback")
+    with peer:
+        literal = replace(host(peer, addresses=("127.0.0.2", "::1")), name="::1", demand=Demand(Level.VERIFY, "::1"))
+        (fate,) = post.send(literal)
+        assert isinstance(fate, Delivered)
+        assert fate.proof is not None
+        assert fate.proof.how == "certificate for ::1"
+    assert peer.callers == ["::1"]
 
 
 def test_an_address_that_is_not_ours(root: Authority) -> None:
