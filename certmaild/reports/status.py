@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 
 from certmaild.outbound.interfaces import News, Occasion
 from certmaild.outbound.values import Problem, Recipient
@@ -57,8 +58,7 @@ def _of_recipient(one: News, utf8: bool, texts: Texts) -> Iterator[str]:
     yield f"Action: {_ACTION[one.occasion]}"
     yield f"Status: {_status(one)}"
     if fate.host:
-        kind = "dns; " if not fate.host.startswith("[") else "x-address; "
-        yield f"Remote-MTA: {kind}{without_links(fate.host, texts)}"
+        yield f"Remote-MTA: dns; {_server(without_links(fate.host, texts))}"
     if fate.reply:
         reply = without_links(fate.reply, texts)
         reply = reply if utf8 else reply.encode("ascii", "replace").decode("ascii")
@@ -68,6 +68,15 @@ def _of_recipient(one: News, utf8: bool, texts: Texts) -> Iterator[str]:
         yield f"Last-Attempt-Date: {format_time(one.last_try_s)}"
     if one.until_s is not None:
         yield f"Will-Retry-Until: {format_time(one.until_s)}"
+
+
+def _server(host: str) -> str:
+    """A name, or an address as a literal."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return f"[{address}]" if address.version == 4 else f"[IPv6:{address}]"
 
 
 def _status(one: News) -> str:

@@ -208,6 +208,13 @@ def test_a_status_that_is_none_is_not_repeated() -> None:
         assert status(report(one(Occasion.FAILED, fate)))[1]["Status"] == code
 
 
+@pytest.mark.parametrize(
+    ("host", "named"), [("192.0.2.1", "[192.0.2.1]"), ("2001:db8::1", "[IPv6:2001:db8::1]"), ("mx.a.example",) * 2]
+)
+def test_a_server_without_a_name_is_named_by_its_address(host: str, named: str) -> None:
+    assert status(report(one(Occasion.FAILED, replace(UNKNOWN, host=host))))[1]["Remote-MTA"] == f"dns; {named}"
+
+
 def test_a_long_reply_is_folded() -> None:
     for reply, to in (("550 " + "x" * 996, "bob"), ("550 " + "ü" * 996, "jörg")):
         report(one(Occasion.FAILED, replace(UNKNOWN, reply=reply), recipient(to)))
