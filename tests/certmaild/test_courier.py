@@ -562,6 +562,13 @@ def test_own_addresses(root: Authority, tmp_path: File) -> None:
     assert peer.callers == ["127.0.0.5"]
 
 
+def test_a_long_reply_makes_no_long_sentence(post: Post, root: Authority, tmp_path: File) -> None:
+    with Peer(root.issue(MX).server(tmp_path), answers={"STARTTLS": b"454 " + b"x" * 1500 + b"\r\n"}) as peer:
+        problem = post.connect(host(peer))
+    assert "refuses it (454 xxx" in problem.words
+    assert len(problem.words) < 400
+
+
 def test_both_ip_versions(root: Authority, tmp_path: File) -> None:
     post = Post(root, sources=("127.0.0.5", "::1"))
     try:

@@ -41,6 +41,8 @@ from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 from certmaild.protocols.smtp.transport import Transport
 from certmaild.protocols.transport import Clock
 
+QUOTED = 200
+"""Characters of a reply within a sentence of ours."""
 CLOSING_S = 15
 """Seconds that a closing connection may take."""
 
@@ -228,7 +230,8 @@ class ClientConnection(Protocol):
         event = await self._next(TlsReady, TlsRefused)
         if isinstance(event, TlsRefused):
             unproven = TlsUnproven(
-                f"it offers STARTTLS and then refuses it ({event.reply})", TlsResult.STARTTLS_NOT_SUPPORTED
+                f"it offers STARTTLS and then refuses it ({str(event.reply)[:QUOTED]})",
+                TlsResult.STARTTLS_NOT_SUPPORTED,
             )
             self._end(ConversationOver(unproven.words, event.reply))
             raise unproven
