@@ -1,8 +1,8 @@
 """How fast mail comes in: `ingest.py [--messages N] [--octets N] [--connections N] [--workers N] [--each] [--bdat]
-[--checks] [--reuse-port]`.
+[--signed] [--checks] [--reuse-port]`.
 
 Delivers over kept STARTTLS connections to port 25, or with ``--each`` over a new connection for each message, by DATA
-or with ``--bdat`` by BDAT, pipelined; with ``--checks`` it is signed by DKIM, and SPF, DKIM and DMARC are checked. A
+or with ``--bdat`` by BDAT, pipelined; ``--signed`` by DKIM, and with ``--checks`` that, SPF and DMARC are checked. A
 message is readable when its 250 is sent, so the rate is that of the replies. With ``--reuse-port`` each worker has a
 listening socket of its own (`reuse_port.py`). Prints the rate, the latency from the end of content to the 250, the
 daemon's CPU and its peak size, and then checks by IMAP that every message is there once.
@@ -122,8 +122,8 @@ def main() -> None:
     workers = wish("workers", 0)
     apart = "--reuse-port" in sys.argv
     twistd = (sys.executable, "-P", str(Path(__file__).parent / "reuse_port.py")) if apart else Daemon.twistd
-    zone = SenderZone() if "--checks" in sys.argv else None
-    tables = "" if zone is None else zone.tables
+    zone = SenderZone() if {"--signed", "--checks"} & set(sys.argv) else None
+    tables = zone.tables if zone is not None and "--checks" in sys.argv else ""
     with (
         tempfile.TemporaryDirectory() as folder,
         Daemon(Path(folder), workers=workers, twistd=twistd, tables=tables) as daemon,

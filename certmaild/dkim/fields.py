@@ -6,7 +6,9 @@ the ``b=`` tag in ways that a hostile header makes slow, so that is done here.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dkim.canonicalization import CanonicalizationPolicy, InvalidCanonicalizationPolicyError
@@ -69,6 +71,12 @@ def parse_tags(text: bytes) -> dict[bytes, bytes]:
     except InvalidTagValueList:
         raise TagsUnfit("not a list of tags") from None
     return tags
+
+
+@lru_cache(maxsize=256)
+def parse_record(text: bytes) -> Mapping[bytes, bytes]:
+    """The same for what DNS says, which is much the same from message to message."""
+    return MappingProxyType(parse_tags(text))
 
 
 def without_b(value: bytes) -> bytes:

@@ -5,6 +5,7 @@ waits for DNS longer than `Tools.time_s` in all: what is not known by then is a 
 taken.
 """
 
+import base64
 import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -188,16 +189,20 @@ def _check(
         key = read_key(one.signature, keys.get(one.signature.key_name, _UNKNOWN))
         check_signature(one.signature, header, bodies, key)
     except SignatureFails as fails:
-        return _result(one.field, fails.result, fails.reason)
-    return _result(one.field, Result.PASS, "")
+        return _result(one, fails.result, fails.reason)
+    return _result(one, Result.PASS, "")
 
 
-def _result(field: Field, result: Result, reason: str) -> DkimResult:
+def _result(one: _Read, result: Result, reason: str) -> DkimResult:
     """Named by the field's own words; who prints them looks at them first."""
+    signature, field = one.signature, one.field
+    if signature is not None:
+        start = base64.b64encode(signature.octets[:6]).decode("ascii")
+        return DkimResult(result, reason, signature.domain, signature.selector, start)
     try:
         tags = parse_tags(field.value.replace(b"\r\n", b""))
     except TagsUnfit:
         tags = {}
     domain, selector = (tags.get(name, b"").decode("ascii", "replace") for name in (b"d", b"s"))
-    signature = b"".join(tags.get(b"b", b"").split())[:8].decode("ascii", "replace")
-    return DkimResult(result, reason, domain.lower().rstrip("."), selector, signature)
+    start = b"".join(tags.get(b"b", b"").split())[:8].decode("ascii", "replace")
+    return DkimResult(result, reason, domain.lower().rstrip("."), selector, start)

@@ -4,12 +4,12 @@ The organisational domain is found in DNS itself, by a walk from the name upward
 nothing to keep up to date, and what a domain's owner publishes decides (draft-ietf-dmarc-dmarcbis section 4.10).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dns.rdatatype import RdataType
 
-from certmaild.dkim.fields import TagsUnfit, parse_tags
+from certmaild.dkim.fields import TagsUnfit, parse_record
 from certmaild.inbound.verdicts import DkimResult, DmarcResult, Policy, Result, SpfResult
 from certmaild.outbound.dns_values import DnsStatus, Lookup, ask_txt
 
@@ -26,7 +26,7 @@ class Record:
     """A DMARC record."""
 
     domain: str
-    tags: dict[bytes, bytes] = field(repr=False)
+    tags: Mapping[bytes, bytes] = field(repr=False)
 
     def policy(self, tag: bytes) -> Policy | None:
         """What ``p``, ``sp`` or ``np`` says; None for what is missing or unknown."""
@@ -111,7 +111,7 @@ async def _record(lookup: Lookup, domain: str) -> Record | None:
         if version.replace(b" ", b"").replace(b"\t", b"") != b"v=DMARC1":
             continue
         try:
-            records.append(Record(domain, parse_tags(text)))
+            records.append(Record(domain, parse_record(text)))
         except TagsUnfit:
             continue
     return records[0] if len(records) == 1 else None

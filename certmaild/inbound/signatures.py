@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from certmaild.dkim.body_hash import BodyHash
-from certmaild.dkim.fields import MAX_NAMES, CanonicalHeader, Field, TagsUnfit, parse_tags
+from certmaild.dkim.fields import MAX_NAMES, CanonicalHeader, Field, TagsUnfit, parse_record, parse_tags
 from certmaild.inbound.verdicts import Result
 from certmaild.keystore.errors import SignatureKeyUnfit
 from certmaild.keystore.mail_signatures import KeyKind, PublicKey, read_public_key, verify_digest
@@ -122,7 +122,7 @@ def read_key(signature: Signature, answer: Answer[bytes]) -> PublicKey:
         raise SignatureFails(Result.TEMPERROR, "DNS does not give the key now")
     for text in answer.records:
         try:
-            tags = parse_tags(text)
+            tags = parse_record(text)
         except TagsUnfit:
             continue
         if b"p" in tags and tags.get(b"v", b"DKIM1") == b"DKIM1":
