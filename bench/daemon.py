@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from server import LISTENERS, START_TIME_S, STOP_TIME_S, Account, Server, free_ports
@@ -39,6 +39,11 @@ class Daemon(Server):
     tables: str = ""
     """Further TOML tables, put at the end."""
     workers: int = 0
+    hostname: str = "localhost"
+    """Its certificate is for ``localhost`` too."""
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    own_ports: "dict[str, int]" = field(default_factory=dict)
+    """Those that shall not be free ones, by listener."""
     twistd: tuple[str, ...] = (str(BIN / "twistd"),)
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -46,17 +51,18 @@ class Daemon(Server):
         """Write the configuration and run `certmaild init`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.configure()
-        run_command("--config", str(self.config), "init", "--hostname", "localhost", "--domain", self.domain)
+        run_command("--config", str(self.config), "init", "--hostname", self.hostname, "--domain", self.domain)
         return self
 
     def configure(self) -> None:
         """Write the configuration, on ports that are free now."""
-        self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
+        self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True)) | self.own_ports
+        addresses = ", ".join(f'"{one}"' for one in self.addresses)
         listeners = "\n".join(f"{name} = {port}" for name, port in self.ports.items())
         self.config.write_text(
-            f'hostname = "localhost"\ndomains = ["{self.domain}"]\ndata = "{self.data}"\n'
+            f'hostname = "{self.hostname}"\ndomains = ["{self.domain}"]\ndata = "{self.data}"\n'
             f"workers = {self.workers}\n{self.settings}\n"
-            f'[listen]\naddress = ["127.0.0.1"]\n{listeners}\n{self.tables}\n'
+            f"[listen]\naddress = [{addresses}]\n{listeners}\n{self.tables}\n"
         )
 
     @property

@@ -105,11 +105,13 @@ class DnsNetwork:
         signed: Iterable[str] = (),
         bogus: Iterable[str] = (),
         dead: Iterable[str] = (),
+        port: int | None = None,
     ) -> None:
         """``zones``: by name, lines of a zone file (``mx A 127.0.3.1``; SOA and NS are added).
 
         ``signed`` ones get DNSSEC; ``bogus`` ones too, but with signatures that expired; of ``dead`` ones no server
-        knows anything (SERVFAIL). Reverse zones (``127.in-addr.arpa``) are zones like others.
+        knows anything (SERVFAIL). Reverse zones (``127.in-addr.arpa``) are zones like others. ``port`` is the
+        resolver's: 53 for programs that read /etc/resolv.conf.
         """
         self.folder = folder / "dns"
         self.folder.mkdir(parents=True)
@@ -118,6 +120,7 @@ class DnsNetwork:
         self._keys = {zone: _key() for zone in self._signed | self._bogus}
         self._serial = 1
         self.port, self._nsd_port, self._control_port = (_free_port() for _ in range(3))
+        self.port = port or self.port
         self._processes: list[subprocess.Popen[bytes]] = []
 
     @property
