@@ -14,6 +14,12 @@ from certmaild.protocols.smtp.interfaces import Hop
 
 MAX_RECEIVED = 100
 """Received fields of a message that is not going in circles (RFC 5321 section 6.3)."""
+MAX_FIELDS = 2000
+"""Fields of the kinds that are looked at."""
+MAX_AUTHOR_OCTETS = 16 * 1024
+"""Of all From and Sender fields."""
+_MAX_ID_OCTETS = 1000
+"""Before the first semicolon of Authentication-Results."""
 
 _FIELD = re.compile(
     rb"^(return-path|delivered-to|authentication-results|certmaild-[!-9;-~]*|(?:resent-)?bcc|received|from|sender|date"
@@ -81,14 +87,17 @@ def read_header(header: bytes, *, authserv_id: bytes) -> HeaderFacts:
     """Remove what only this server may say, and Bcc; see what else is there. Linear in the header.
 
     Removed: Return-Path, Delivered-To, every ``Certmaild-*``, Bcc, and Authentication-Results that bear our id
-    (RFC 8601 section 5). Content that starts with no field gets a blank line in front, so that it is all body.
+    (RFC 8601 section 5). Content that starts with no field gets a blank line in front, so that it is all body. Raises
+    `Refusal` for more of those fields, and longer ones, than anybody writes: they would cost everybody's time.
     """
     kept: list[bytes] = []
     authors: list[bytes] = []
     froms: list[bytes] = []
     at = received = 0
     has_date = has_message_id = False
-    for match in _FIELD.finditer(header):
+    for number, match in enumerate(_FIELD.finditer(header)):
+        if number == MAX_FIELDS:
+            raise Refusal(554, "5.6.0", "Header of the message has too many fields")
         name = match[1].lower()
         if name == b"received":
             received += 1
@@ -103,6 +112,8 @@ def read_header(header: bytes, *, authserv_id: bytes) -> HeaderFacts:
         elif name != b"authentication-results" or _bears_id(match[2], authserv_id):
             kept.append(header[at : match.start()])
             at = match.end()
+    if sum(map(len, authors)) > MAX_AUTHOR_OCTETS:
+        raise Refusal(554, "5.6.0", "From or Sender of the message is too long")
     if kept:
         header = b"".join(kept) + header[at:]
     if header and not _FIRST_FIELD.match(header):
@@ -203,7 +214,10 @@ def _transmission_type(hop: Hop, *, utf8: bool) -> str:
 
 def _bears_id(value: bytes, authserv_id: bytes) -> bool:
     """Whether an Authentication-Results field claims our id; in doubt it does."""
-    start = value.partition(b";")[0].replace(b"\r\n", b"").decode("latin-1")
+    claim = value.partition(b";")[0]
+    if len(claim) > _MAX_ID_OCTETS:
+        return True
+    start = claim.replace(b"\r\n", b"").decode("latin-1")
     without_comments: list[str] = []
     at = 0
     while at < len(start):

@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -39,6 +40,8 @@ LAST_S = 5.0
 QUICK_SIGNATURES = 2
 QUICK_OCTETS = 16 * 1024
 """So few signatures in a header of so few octets are checked in less time than going to a thread and back takes."""
+MAX_FIELDS = 500
+"""Of signatures and seals that are taken out of a header: more than a whole ARC chain and many a signature beside."""
 MAX_AUTHORS = 4
 """Domains of From that are looked at."""
 
@@ -97,7 +100,7 @@ class Checks:
         self._header = header
         now = tools.clock.seconds()
         self._until = now + tools.time_s
-        fields = [Field(match[1], match[2]) for match in _SIGNED.finditer(header)]
+        fields = [Field(match[1], match[2]) for match in islice(_SIGNED.finditer(header), MAX_FIELDS)]
         signed = [one for one in fields if one.key == b"dkim-signature"][: tools.signatures]
         self._read = [_read(one, now) for one in signed]
         try:

@@ -13,7 +13,8 @@ from certmaild.protocols.smtp.grammar import Path
 from certmaild.reports.texts import Advice, Texts
 
 WIDTH = 72
-_LINK = re.compile(r"(?:\b[a-z][a-z0-9+.-]*://|\bwww\.|\bmailto:)\S*", re.IGNORECASE)
+_LINK = re.compile(r"://|www\.|mailto:|\.[^\W\d_]{2,}(?::\d+)?/", re.IGNORECASE)
+"""In a word: also of a host name with a path, and whatever stands before it."""
 _SEVERITY = (Occasion.FAILED, Occasion.WARNED, Occasion.DELAYED, Occasion.RELAYED, Occasion.DELIVERED)
 _BY_SUBJECT = {
     "1.0": Advice.ADDRESS,
@@ -53,8 +54,8 @@ def without_links(text: str, texts: Texts) -> str:
 
     What other servers say is shown to people who trust this one.
     """
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return _LINK.sub(texts.link_left_out, line)
+    words = "".join(char if char.isprintable() else " " for char in text).split()
+    return " ".join(texts.link_left_out if _LINK.search(word) else word for word in words)
 
 
 def gravest(news: Sequence[News]) -> Occasion:

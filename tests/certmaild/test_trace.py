@@ -39,6 +39,7 @@ def edited(header: bytes) -> bytes:
         b'Authentication-Results: "mx.example.com"; dkim=pass\r\n',
         b"Authentication-Results:\r\n mx.exa(x)mple.com; none\r\n",
         b"Authentication-Results: (unclosed mx.other; none\r\n",
+        b"Authentication-Results: mx.other" + b" " * 1000 + b"; none\r\n",
     ],
 )
 def test_what_only_we_may_say_is_removed(field: bytes) -> None:
@@ -174,11 +175,23 @@ def test_hostile_headers_are_read_in_linear_time() -> None:
     begun = time.process_time()
     edited(b"Bcc:" + b"\r\n " * 300_000 + b"x\r\n")
     edited(b"Authentication-Results: " + b"(" * 500_000 + b"\r\n")
-    edited(b"\r\n".join([b"From:"] * 100_000) + b"\r\n")
+    for flood in (b"From:\r\n" * 100_000, b"Bcc:\r\n" * 2001):
+        with pytest.raises(Refusal, match="too many fields"):
+            edited(flood)
+    edited(b"Bcc:\r\n" * 2000)
     with pytest.raises(Refusal):
         parse_authors(b"(" * 500_000)
     parse_authors(b"a@b," * 100_000)
     assert time.process_time() - begun < 5
+
+
+def test_authors_at_and_past_their_length() -> None:
+    whole = b"From: " + b"a@b.example, " * 1000 + b"\r\n"
+    padding = b" " * (16 * 1024 - len(whole) + 5)
+    assert read_header(b"From:" + padding + whole[5:], authserv_id=ID).froms
+    for header in (b"From:" + padding + b" " + whole[5:], whole + b"Sender:" + whole[5:]):
+        with pytest.raises(Refusal, match="too long"):
+            read_header(header, authserv_id=ID)
 
 
 HOP = Hop("s", Listener.INBOUND, "2001:db8::1", "partner.example", True, TlsFacts("TLSv1.3", "AES"), None)

@@ -17,6 +17,7 @@ from support import run
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from certmaild.dkim.fields import Field
 from certmaild.inbound.checks import Checks, Found, Tools
 from certmaild.inbound.verdicts import Result
 
@@ -226,6 +227,19 @@ def test_no_more_signatures_are_looked_at_than_the_limit() -> None:
     assert len(check(message, {}, signatures=8).dkim) == 8
     assert len(check(b"DKIM-Signature: v=1\r\n" * 8 + PLAIN, {}, signatures=8).dkim) == 8
     assert len(check(b"DKIM-Signature: v=1\r\n" * 9 + PLAIN, {}, signatures=8).dkim) == 8
+
+
+def test_a_header_full_of_signatures_is_not_taken_apart_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bytes] = []
+
+    class Counting(Field):
+        def __new__(cls, name: bytes, value: bytes) -> "Counting":
+            taken.append(name)
+            return super().__new__(cls, name, value)
+
+    monkeypatch.setattr("certmaild.inbound.checks.Field", Counting)
+    check(b"ARC-Seal: i=1\r\n" * 60_000 + PLAIN, {})
+    assert len(taken) == 500
 
 
 class SilentLookup:

@@ -166,6 +166,31 @@ def test_no_link_and_no_hidden_recipient() -> None:
     assert b"hidden.example" not in octets and b"Bcc" not in octets
 
 
+@pytest.mark.parametrize(
+    "link",
+    [
+        "_https://evil.example",
+        "1http://evil.example",
+        "\u00e9HTTPS://evil.example",
+        "_www.evil.example",
+        "xmailto:a@b.example",
+        "evil.example/log-in",
+        "evil.example:8443/",
+        "\u043f.\u0440\u0444/x",
+    ],
+)
+def test_no_link_behind_other_letters_and_none_without_a_scheme(link: str) -> None:
+    message = report(one(Occasion.FAILED, replace(UNKNOWN, reply=f"550 5.1.1 see {link} or ask mx.example.org")))
+    for text in (" ".join(words(message).split()), status(message)[1]["Diagnostic-Code"]):
+        assert "see [link left out] or ask mx.example.org" in text
+
+
+@pytest.mark.parametrize("reply", ["550 " + "x" * 996, "550 " + "\u00fc" * 996, "550 " + "\U0001f600 " * 498])
+@pytest.mark.parametrize("local", ["bob", "j\u00f6rg"])
+def test_no_line_is_too_long_for_mail_whatever_a_server_says(reply: str, local: str) -> None:
+    report(one(Occasion.FAILED, replace(UNKNOWN, reply=reply), recipient(local)))
+
+
 def test_no_sentence_of_ours_holds_a_link() -> None:
     texts = [str(value) for name in ENGLISH.__slots__ for value in _all(getattr(ENGLISH, name))]
     assert len(texts) > 30
