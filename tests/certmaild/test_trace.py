@@ -1,6 +1,7 @@
 """Header edit, authors, Received: what only this server may say is removed, and nothing else changes."""
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -226,3 +227,25 @@ def test_received_of_a_submission_names_no_client() -> None:
     assert received == b"Received: by mx.example.com with UTF8SMTPSA (TLSv1.3 AES) id q1"
     told = format_received(hop, hostname="mx.example.com", queue_id="q1", utf8=True, privacy=False)
     assert told.startswith(b"Received: from phone ([192.0.2.1])\r\n")
+
+
+@given(
+    content=st.lists(st.sampled_from([b"A: b\r\n", b"\r\n", b"x", b"\r", b"\n"]), max_size=12).map(b"".join),
+    cuts=st.lists(st.integers(0, 30), max_size=8),
+)
+def test_the_body_is_what_follows_the_first_blank_line_however_it_comes(content: bytes, cuts: list[int]) -> None:
+    headers: list[bytes] = []
+    body: list[bytes] = []
+
+    def edit(header: bytes) -> bytes:
+        headers.append(header)
+        return header
+
+    collector = HeaderCollector(edit, limit=1000, body=body.append)
+    places = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
+    passed = b"".join(collector.feed(content[start:end]) for start, end in pairwise(places)) + collector.finish()
+    assert passed == content
+    has_blank = content.startswith(b"\r\n") or b"\r\n\r\n" in content
+    header, _, rest = (b"", b"", content[2:]) if content.startswith(b"\r\n") else content.partition(b"\r\n\r\n")
+    assert b"".join(body) == (rest if has_blank else b"")
+    assert headers == [header + b"\r\n" if has_blank and header else b"" if has_blank else content]
