@@ -9,8 +9,6 @@ from collections.abc import Callable
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 
-from twisted.logger import Logger
-
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.arrivals import Recipient, SealedArrival, seal_for, write_arrivals
@@ -31,7 +29,6 @@ from certmaild.reports.names import ServerName
 from certmaild.routing import Router
 from certmaild.trace import format_date
 
-log = Logger()
 _REASON = "written by this server itself"
 
 
