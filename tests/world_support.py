@@ -180,8 +180,10 @@ class World:
 
 @contextmanager
 def world(folder: Path, *, utf8: bool = True) -> Iterator[World]:
-    """All of it, in the network that the caller is in; `SSL_CERT_FILE` makes the world's authority the system's."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """All of it, in the network that the caller is in; `SSL_CERT_FILE` makes the world's authority the system's.
+
+    ``folder`` is one that Postfix's own user reaches (`open_folder`).
+    """
     authorities = {name: TestAuthority(folder / name, name) for name in ("world", "nobody", "private")}
     issued = {
         one.name: authorities[one.by].issue(*(one.names or (one.host,)), days=one.days, stem=one.name)
@@ -232,11 +234,7 @@ def _answer_policy(asked: BaseHTTPRequestHandler) -> None:
 
 @contextmanager
 def _postfix(folder: Path, issued: dict[str, Issued], utf8: bool) -> Iterator[None]:
-    for one in (folder, *folder.parents):
-        if one == Path("/tmp"):
-            break
-        one.mkdir(exist_ok=True)
-        one.chmod(one.stat().st_mode | 0o011)
+    folder.mkdir()
     config, queue, data, received = (folder / name for name in ("etc", "queue", "data", "received"))
     for one in (config, queue, data, received):
         one.mkdir()

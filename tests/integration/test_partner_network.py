@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from daemon import Account, Daemon
 from network_support import private_network
+from receiving_support import open_folder
 from world_support import ADDRESSES, HEARD, World, needs_programs, world
 
 OUTCOME_TIME_S = 90
@@ -81,9 +82,9 @@ DEFERRED = {"dead.example": ("4.4.3", "the DNS server says SERVFAIL")}
 
 
 @pytest.fixture(scope="module")
-def the_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def the_world() -> Iterator[World]:
     needs_programs()
-    with private_network(ADDRESSES), world(tmp_path_factory.mktemp("world")) as running:
+    with open_folder() as folder, private_network(ADDRESSES), world(folder) as running:
         yield running
 
 
