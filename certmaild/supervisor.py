@@ -25,7 +25,6 @@ from certmaild.mailbox.bells import Bell, Bells
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.processes import this_process
-from certmaild.partners.stored import LivePartners
 from certmaild.setup import load_secrets, verify_store
 from certmaild.throttle import FILLING, FULL_AFTER_S, KNOWN
 from certmaild.worker import config_message
@@ -63,7 +62,6 @@ class Supervisor:
         self.key = os.urandom(KEY_OCTETS)
         """What the workers share under it opens for nobody else, nor after the daemon's end."""
         self.chores = Chores(config, self.engine, self.secrets, reactor, self._certificate_renewed)
-        self.partners = LivePartners(self.engine, self.secrets, config.partners)
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self.workers: list[WorkerPlace] = []
@@ -77,7 +75,6 @@ class Supervisor:
         self.bound = bound
         await verify_store(self.engine, self.secrets)
         self.engine.start(Bell(self.config.bells, 0, self.reactor))
-        await self.partners.open()
         self._sweeping.start(SWEEP_S, now=False)
         self.workers = [WorkerPlace(self, slot) for slot in range(1, self.config.workers + 1)]
         for worker in self.workers:
@@ -134,7 +131,6 @@ class Supervisor:
         _check_certificates(new)
         self.chores.take_over(new)
         self.config = new
-        self.partners.book.configure(new.partners)
         self.engine.floor_octets = new.free_disk
         self._tell_all(do="take over", config=config_message(new))
 
@@ -149,7 +145,6 @@ class Supervisor:
         """End all workers politely within the time set, then let go of the store."""
         self.is_closing = True
         self.chores.stop()
-        self.partners.close()
         if self._sweeping.running:
             self._sweeping.stop()
         if self._next_spare is not None and self._next_spare.active():
