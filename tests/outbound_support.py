@@ -73,9 +73,15 @@ class ScriptedPlanner:
 
     problems: dict[str, Problem] = field(default_factory=dict)
     asked: list[tuple[Destination, Terms]] = field(default_factory=list)
+    pause: bool = False
+    waiting: list[Deferred[None]] = field(default_factory=list)
 
     async def plan(self, destination: Destination, terms: Terms) -> Plan | Problem:
         self.asked.append((destination, terms))
+        if self.pause:
+            waiting: Deferred[None] = Deferred()
+            self.waiting.append(waiting)
+            await waiting
         if destination.domain in self.problems:
             return self.problems[destination.domain]
         name = "mx." + destination.domain
@@ -145,6 +151,8 @@ class ScriptedCourier:
         self.connections_each = 1 << 30
         self.loses = False
         self.pause: object = None
+        self.tarpits: set[str] = set()
+        """Domains whose servers never come to say hello."""
         self.waiting: list[Deferred[None]] = []
         self.before_reply: Callable[[], object] = lambda: None
         self.never_replies = False
@@ -155,6 +163,8 @@ class ScriptedCourier:
         self.connected.append(domain)
         if self.raises is not None:
             raise self.raises
+        if domain in self.tarpits:
+            await self.never()
         if domain in self.problems:
             return self.problems[domain]
         if len(self.open) >= self.connections_each:
@@ -163,6 +173,11 @@ class ScriptedCourier:
         self.open.add(number)
         self.most_open = max(self.most_open, len(self.open))
         return ScriptedConnection(self, number, domain)
+
+    async def never(self) -> None:
+        waiting: Deferred[None] = Deferred()
+        self.waiting.append(waiting)
+        await waiting
 
     def answer(self, message: OutgoingMessage) -> dict[Recipient, Fate]:
         return {

@@ -29,6 +29,8 @@ log = Logger()
 
 ATTEMPTS = 12
 """Addresses tried in a row; each may cost half a minute."""
+ATTEMPTS_S = 600
+"""After so long no further address is tried: each may cost minutes where somebody answers slowly on purpose."""
 
 
 class LogInFailed(Exception):
@@ -76,8 +78,11 @@ class SmtpCourier:
 
     async def connect(self, plan: Plan) -> HandOver | Problem:
         """A connection to the first host that can be reached, proves what it must and greets us; else a `Problem`."""
-        problems = []
+        problems: list[Problem] = []
+        until = self._reactor.seconds() + ATTEMPTS_S
         for way in islice(_ways(plan), ATTEMPTS):
+            if problems and self._reactor.seconds() >= until:
+                break
             found = await self._try(way)
             if isinstance(found, HandOver):
                 unable = found.unable_to_require_tls() if plan.require_tls else None

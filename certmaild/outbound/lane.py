@@ -89,6 +89,16 @@ class Lane:
         """Whether a copy is being sent just now."""
         return self._hand.has(queue_id, number)
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether the way is being found: it takes a connection soon."""
+        return not self._senders
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the destination could not be worked on to the end."""
+        return self._blocked is not None
+
     async def run(self) -> None:
         """Work. Ends when nothing is ready, the destination is to be left alone, or `stop` was called."""
         desk = self._desk

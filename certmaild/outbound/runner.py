@@ -5,6 +5,7 @@ It reads what is due and nothing else: its memory is that of the destinations it
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import islice
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
@@ -23,9 +24,13 @@ from certmaild.protocols.transport import Clock, Timer
 log = Logger()
 
 TASKS_AT_ONCE = 256
+LANES_AT_ONCE = 2000
+"""Due destinations that are looked at, so that a look takes a few milliseconds."""
 LONGEST_SLEEP_S = 60.0
 """The clock may be set: what is due is looked for so often at least."""
 AFTER_A_FAULT_S = 5.0
+FAILED_KNOWN = 100_000
+"""Destinations that are remembered as such which fail; after a start, and past it, they count as all others do."""
 
 
 class Round:
@@ -97,6 +102,8 @@ class Runner:
         self._message_round = Round(desk.clock, self._mind_the_clock)
         self._watch: Watch | None = None
         self._resting: set[LaneId] = set()
+        self._failed: set[LaneId] = set()
+        """Those that could not be worked on to the end, at most `FAILED_KNOWN`."""
         self._stops = False
 
     async def start(self) -> None:
@@ -149,13 +156,14 @@ class Runner:
 
         def work(txn: ReadTxn) -> list[LaneId]:
             due: list[LaneId] = []
-            for _, what in queue.due(txn, Due.LANE, now):
+            planned = self._planned
+            for _, what in islice(queue.due(txn, Due.LANE, now), LANES_AT_ONCE):
                 lane_id = LaneId(what)
                 if lane_id in self._lanes:
                     self._lanes[lane_id][0].wake()
-                elif lane_id not in self._resting:
+                elif lane_id not in self._resting and self._admits(lane_id, planned + len(due)):
                     due.append(lane_id)
-                if len(due) + desk.slots.taken >= desk.slots.in_all:
+                if not desk.slots.admits(planned + len(due), failed=False):
                     break
             return due
 
@@ -163,10 +171,17 @@ class Runner:
             await self._start_lane(lane_id, now)
         return await self._pause(now, Due.LANE, Due.TASK)
 
+    @property
+    def _planned(self) -> int:
+        return sum(lane.is_planned for lane, _ in self._lanes.values())
+
+    def _admits(self, lane_id: LaneId, planned: int) -> bool:
+        return self._desk.slots.admits(planned, failed=lane_id in self._failed)
+
     async def _start_lane(self, lane_id: LaneId, now: int) -> None:
         """Start one, if there is room; when another ends there will be."""
         desk = self._desk
-        if self._stops or not desk.slots.is_free or not desk.holds():
+        if self._stops or not self._admits(lane_id, self._planned) or not desk.holds():
             return
         try:
             row = await desk.engine.read(lambda txn: desk.spool.queue.lane(txn, lane_id))
@@ -196,7 +211,10 @@ class Runner:
         self._lane_round.wake()
 
     def _lane_ended(self, _: object, lane_id: LaneId) -> None:
-        del self._lanes[lane_id]
+        lane, _ = self._lanes.pop(lane_id)
+        self._failed.discard(lane_id)
+        if lane.has_failed and len(self._failed) < FAILED_KNOWN:
+            self._failed.add(lane_id)
         if not self._stops:
             self._lane_round.wake()
 

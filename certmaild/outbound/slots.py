@@ -18,10 +18,13 @@ class Slots:
         """One less."""
         self.taken -= 1
 
-    @property
-    def is_free(self) -> bool:
-        """Whether another destination may be worked on."""
-        return self.taken < self.in_all
+    def admits(self, planned: int, *, failed: bool) -> bool:
+        """Whether one more destination may be worked on, when ``planned`` others are about to take a connection.
+
+        Those that ``failed`` last time share half of the connections: however long each attempt takes, they keep no
+        others from theirs.
+        """
+        return self.taken + planned < (self.in_all // 2 if failed else self.in_all)
 
     @property
     def is_roomy(self) -> bool:

@@ -324,6 +324,17 @@ def test_silence(root: Authority, tmp_path: File) -> None:
         assert not fate.permanent
 
 
+def test_who_answers_slowly_is_not_asked_at_every_address(
+    post: Post, root: Authority, tmp_path: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Peer(greeting=b"421 Busy\r\n") as first, Peer(greeting=b"421 Busy\r\n") as second:
+        assert isinstance(post.connect(host(first), host(second)), Problem)
+        assert (len(first.callers), len(second.callers)) == (1, 1)
+        monkeypatch.setattr("certmaild.outbound.courier.ATTEMPTS_S", 0)
+        assert isinstance(post.connect(host(first), host(second)), Problem)
+        assert (len(first.callers), len(second.callers)) == (2, 1)
+
+
 # Messages
 
 

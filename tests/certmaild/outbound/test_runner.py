@@ -155,6 +155,46 @@ def test_connections_in_all_are_limited(world: World) -> None:
     assert len(world.courier.sent) == 5
 
 
+def test_connections_in_all_are_limited_however_long_it_takes_to_find_the_ways(world: World) -> None:
+    world.slots.in_all = 2
+    world.courier.pause = True
+    world.planner.pause = True
+    world.start()
+    for at in range(9):
+        world.file(f"bob@d{at}.example")
+        world.pass_time(1)
+    world.planner.pause = False
+    assert len(world.planner.asked) == 2
+    for one in world.planner.waiting:
+        one.callback(None)
+    while world.courier.waiting:
+        assert len(world.courier.open) <= 2
+        world.courier.go_on(1)
+        world.pass_time(2 * LINGER_S)
+    assert len(world.courier.sent) == 9
+
+
+def test_those_that_fail_again_and_again_leave_room_for_the_others(world: World) -> None:
+    world.slots.in_all = 4
+    for at in range(8):
+        world.courier.problems[f"d{at}.example"] = AWAY
+        world.file(f"bob@d{at}.example")
+    world.start()
+    # From now on each attempt takes for ever.
+    world.courier.tarpits = set(world.courier.problems)
+    before = len(world.courier.connected)
+    world.pass_time(HOUR)
+    assert len(world.courier.connected) == before + 2
+    good = world.file()
+    world.pass_time(1)
+    assert world.states(good) == DONE
+    world.courier.tarpits.clear()
+    world.courier.problems.clear()
+    world.courier.go_on()
+    world.pass_time(2 * HOUR)
+    assert len(world.courier.sent) == 9
+
+
 def test_who_refuses_a_second_connection_is_served_on_the_first(world: World) -> None:
     world.courier.connections_each = 1
     for _ in range(9):
