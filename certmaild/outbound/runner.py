@@ -43,6 +43,7 @@ class Round:
         self._clock = clock
         self._work = work
         self._is_wanted = False
+        self._is_running = False
         self._running: Deferred[None] | None = None
         self._timer: Timer | None = None
         self._is_over = False
@@ -50,7 +51,9 @@ class Round:
     def wake(self) -> None:
         """Do it as soon as may be."""
         self._is_wanted = True
-        if self._running is None and not self._is_over:
+        if not self._is_running and not self._is_over:
+            # Said before it runs: work that need not wait may wake it from within.
+            self._is_running = True
             self._forget_timer()
             self._running = Deferred.fromCoroutine(self._run())
             self._running.addBoth(self._ran)
@@ -68,6 +71,7 @@ class Round:
                 self._timer = self._clock.callLater(max(0.0, min(pause, LONGEST_SLEEP_S)), self._time_has_come)
 
     def _ran(self, _: object) -> None:
+        self._is_running = False
         self._running = None
         if self._is_wanted:
             self.wake()
@@ -185,7 +189,7 @@ class Runner:
             return
         try:
             row = await desk.engine.read(lambda txn: desk.spool.queue.lane(txn, lane_id))
-            if row is None:
+            if row is None or lane_id in self._lanes:
                 return
             lane = Lane(desk, lane_id, decode_place(row.place))
         except Damaged as damage:

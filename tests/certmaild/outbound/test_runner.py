@@ -78,6 +78,17 @@ def test_messages_in_a_row_share_a_connection_that_is_closed_after_a_while(world
     assert len(world.courier.sent) == 4
 
 
+def test_a_destination_that_fails_at_once_has_no_other_worked_on_twice(world: World) -> None:
+    world.start()
+    for at in range(20):
+        world.courier.problems[f"d{at}.example"] = AWAY
+    world.courier.pause = True
+    queue_id = world.file(*[f"bob@d{at}.example" for at in range(20)], "bob@example.org", "eve@example.net")
+    world.courier.go_on()
+    assert sorted(one.to for one in world.courier.sent) == [("bob@example.org",), ("eve@example.net",)]
+    assert world.states(queue_id).count(TaskState.DELIVERED) == 2
+
+
 def test_recipients_at_one_destination_are_sent_together(world: World) -> None:
     world.file("a@example.org", "b@example.net", "c@example.org")
     world.start()
