@@ -20,6 +20,7 @@ from certmaild.chores import DAY_S, Chores
 from certmaild.config import Config
 from certmaild.correspondence import Correspondence
 from certmaild.delivery import Delivery
+from certmaild.dns.resolver import Resolver, configured_servers
 from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
 from certmaild.filing import DeliverySettings
@@ -43,7 +44,6 @@ from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.processes import this_process
-from certmaild.outbound.resolver import Resolver, configured_servers
 from certmaild.partners.stored import LivePartners
 from certmaild.peering.probe import Prober
 from certmaild.peering.watch import PartnerWatch

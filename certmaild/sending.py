@@ -8,6 +8,7 @@ from twisted.logger import Logger
 from certmaild.config import Config, Outbound
 from certmaild.correspondence import Correspondence
 from certmaild.delivery import Delivery
+from certmaild.dns.resolver import Resolver, configured_servers
 from certmaild.held_mail import CourierWithMailboxes, PlannerWithMailboxes
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls_client import TlsClients
@@ -17,7 +18,6 @@ from certmaild.outbound.directions import Directions
 from certmaild.outbound.dispatch import Dispatch, Shared
 from certmaild.outbound.hand_over import HandOver
 from certmaild.outbound.leader import Worker
-from certmaild.outbound.resolver import Resolver, configured_servers
 from certmaild.outbound.values import Plan, Problem
 from certmaild.partners.book import PartnerBook
 from certmaild.protocols.smtp.client.grammar import Credentials

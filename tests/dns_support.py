@@ -31,7 +31,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from dns.rdatatype import RdataType
 
-from certmaild.outbound.dns_values import Answer, DnsStatus
+from certmaild.dns.values import Answer, DnsStatus
 
 START_S = 20
 _SOA = "@ 300 IN SOA ns hostmaster 1 3600 600 86400 60\n@ 300 IN NS ns\nns 300 IN A 127.0.0.1\n"

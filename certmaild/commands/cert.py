@@ -6,10 +6,10 @@ import click
 
 from certmaild.commands.common import Failed, Place, json_option, pass_place, show_json
 from certmaild.config import Config
+from certmaild.dns.resolver import Resolver, configured_servers
+from certmaild.dns.values import ask_tlsa
 from certmaild.driving import run_with_reactor
 from certmaild.keystore.certificates import make_next_key, roll_key
-from certmaild.outbound.dns_values import ask_tlsa
-from certmaild.outbound.resolver import Resolver, configured_servers
 from certmaild.own_facts import OwnFacts, gather
 from certmaild.partners.reading import format_pin
 

@@ -8,10 +8,10 @@ import click
 from certmaild.commands.common import FAILED, TRY_AGAIN, Place, json_option, pass_place, show, show_json
 from certmaild.config import Config
 from certmaild.dkim.key_files import KeyFiles
-from certmaild.dns_records import Checked, State, Wanted, check_records, sts_policy, wanted_records, zone_lines
+from certmaild.dns.resolver import Resolver, configured_servers
 from certmaild.driving import run_with_reactor
-from certmaild.outbound.resolver import Resolver, configured_servers
 from certmaild.own_facts import OwnFacts, gather
+from certmaild.peering.dns_records import Checked, State, Wanted, check_records, sts_policy, wanted_records, zone_lines
 
 COLUMNS = {"state": "check", "name": "name", "type": "type", "value": "should be", "found": "found"}
 

@@ -7,9 +7,9 @@ import click
 from certmaild.commands.common import Place, json_option, pass_place, show_json
 from certmaild.commands.partner import DOMAIN, read_book
 from certmaild.config import Config
+from certmaild.dns.resolver import Resolver, configured_servers
+from certmaild.dns.values import ask_a, ask_aaaa
 from certmaild.driving import run_with_reactor
-from certmaild.outbound.dns_values import ask_a, ask_aaaa
-from certmaild.outbound.resolver import Resolver, configured_servers
 from certmaild.own_facts import gather
 from certmaild.peering.hello import Sheet, our_terms, own_facts, sheets
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from certmaild.config import Config
+from certmaild.dns.resolver import Resolver, configured_servers
 from certmaild.keystore.primitives import KEY_OCTETS
 from certmaild.keystore.server_secrets import QueueSeals
 from certmaild.keystore.tls_client import TlsClients
@@ -16,7 +17,6 @@ from certmaild.outbound.destinations import Destinations, may_be_reached
 from certmaild.outbound.mta_sts import MtaSts
 from certmaild.outbound.own_server import OwnServer
 from certmaild.outbound.planner import DnsPlanner
-from certmaild.outbound.resolver import Resolver, configured_servers
 from certmaild.outbound.sts_fetch import StsFetch
 from certmaild.partners.book import PartnerBook
 from certmaild.partners.record import PartnerRecord

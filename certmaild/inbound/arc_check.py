@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from certmaild.dkim.body_hash import BodyHash
 from certmaild.dkim.fields import CanonicalHeader, Field, RunningHash, TagsUnfit, parse_tags
+from certmaild.dns.values import Answer
 from certmaild.inbound.signatures import Signature, SignatureFails, check_signature, read_key, read_signature
 from certmaild.inbound.verdicts import ArcResult, Result
 from certmaild.keystore.mail_signatures import verify_digest
-from certmaild.outbound.dns_values import Answer
 
 MAX_INSTANCES = 50
 """RFC 8617 section 4.2.1."""

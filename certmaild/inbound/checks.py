@@ -19,12 +19,12 @@ from twisted.python.failure import Failure
 
 from certmaild.dkim.body_hash import BodyHash
 from certmaild.dkim.fields import CanonicalHeader, Field, TagsUnfit, parse_fields, parse_tags
+from certmaild.dns.values import Answer, DnsStatus, Lookup, ask_txt
 from certmaild.inbound.arc_check import ArcChain, ChainBroken, check_chain, read_chain
 from certmaild.inbound.dmarc import check_dmarc
 from certmaild.inbound.signatures import Signature, SignatureFails, check_signature, read_key, read_signature
 from certmaild.inbound.spf_check import InThread, check_spf
 from certmaild.inbound.verdicts import ArcResult, DkimResult, DmarcResult, Result, SpfResult
-from certmaild.outbound.dns_values import Answer, DnsStatus, Lookup, ask_txt
 
 log = Logger()
 T = TypeVar("T")

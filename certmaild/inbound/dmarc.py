@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from dns.rdatatype import RdataType
 
 from certmaild.dkim.fields import TagsUnfit, parse_record
+from certmaild.dns.values import DnsStatus, Lookup, ask_txt
 from certmaild.inbound.verdicts import DkimResult, DmarcResult, Policy, Result, SpfResult
-from certmaild.outbound.dns_values import DnsStatus, Lookup, ask_txt
 
 MAX_WALK = 8
 """Questions of one walk; a name of more labels is cut to its last seven after the first."""

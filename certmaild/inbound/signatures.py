@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from certmaild.dkim.body_hash import BodyHash
 from certmaild.dkim.fields import MAX_NAMES, CanonicalHeader, Field, TagsUnfit, parse_record, parse_tags
+from certmaild.dns.values import Answer
 from certmaild.inbound.verdicts import Result
 from certmaild.keystore.errors import SignatureKeyUnfit
 from certmaild.keystore.mail_signatures import KeyKind, PublicKey, read_public_key, verify_digest
-from certmaild.outbound.dns_values import Answer
 
 _LABEL = rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(_LABEL + rb"(?:\." + _LABEL + rb")*")

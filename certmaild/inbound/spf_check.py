@@ -16,10 +16,10 @@ from dns.rdtypes.ANY.TXT import TXT
 from dns.rdtypes.IN.A import A
 from twisted.internet.defer import Deferred, gatherResults
 
+from certmaild.dns.values import Answer, Lookup, host_text
 from certmaild.inbound.verdicts import Result, SpfResult
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.errors import AddressError
-from certmaild.outbound.dns_values import Answer, Lookup, host_text
 
 T = TypeVar("T")
 Question: TypeAlias = tuple[str, str]

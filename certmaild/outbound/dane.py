@@ -6,9 +6,9 @@ record on this way cannot be had, the host is not used: else whoever suppresses 
 
 from dataclasses import dataclass
 
+from certmaild.dns.values import Lookup, ask_cname, ask_tlsa
 from certmaild.keystore.tls_values import Tlsa
 from certmaild.outbound.destinations import FoundHost
-from certmaild.outbound.dns_values import Lookup, ask_cname, ask_tlsa
 
 _OCTETS = {1: 32, 2: 64}
 """Of the digests, by matching type: SHA-256, SHA-512."""

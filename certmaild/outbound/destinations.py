@@ -12,7 +12,7 @@ from itertools import chain, zip_longest
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from certmaild.outbound.dns_values import Answer, DnsStatus, Lookup, Mx, ask_a, ask_aaaa, ask_mx
+from certmaild.dns.values import Answer, DnsStatus, Lookup, Mx, ask_a, ask_aaaa, ask_mx
 from certmaild.outbound.values import Problem
 from certmaild.partners.reading import host_name
 

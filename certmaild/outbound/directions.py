@@ -7,6 +7,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from certmaild.config import Config
+from certmaild.dns.resolver import Resolver
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls_values import Authorities
 from certmaild.mailbox.interfaces import Engine
@@ -16,7 +17,6 @@ from certmaild.outbound.destinations import Destinations, may_be_reached
 from certmaild.outbound.mta_sts import REFRESH_EVERY_S, MtaSts
 from certmaild.outbound.own_server import OwnServer
 from certmaild.outbound.planner import DnsPlanner
-from certmaild.outbound.resolver import Resolver
 from certmaild.outbound.sts_fetch import StsFetch
 from certmaild.outbound.tls_report import Submitter
 from certmaild.outbound.tls_reports import ReportMail, TlsReports

@@ -7,15 +7,15 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
+from certmaild.dns.values import Lookup, ask_txt
 from certmaild.keystore.tls_values import TlsResult
 from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.interfaces import Engine, ReadTxn
 from certmaild.mailbox.layout_policies import StsRow
 from certmaild.mailbox.sts_policies import StsRows
-from certmaild.outbound.dns_values import Lookup, ask_txt
-from certmaild.outbound.shared_work import SharedWork
 from certmaild.outbound.sts_fetch import FetchFailed
 from certmaild.outbound.sts_policy import Mode, PolicyInvalid, StsPolicy, parse_announcement, parse_policy
+from certmaild.shared_work import SharedWork
 
 log = Logger()
 FETCHES = 10

@@ -6,11 +6,11 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred, gatherResults
 
 from certmaild.config import Outbound
+from certmaild.dns.values import Lookup
 from certmaild.keystore.tls_values import Level, Tlsa, TlsResult
 from certmaild.outbound.dane import NOTHING, DaneFinding, find_tlsa
 from certmaild.outbound.demands import NO_STS, Conditions, Unfit, decide, partner_conditions
 from certmaild.outbound.destinations import Destinations, Found, FoundHost
-from certmaild.outbound.dns_values import Lookup
 from certmaild.outbound.interfaces import PolicyKind, Terms, TlsPolicy, TlsWatch
 from certmaild.outbound.mta_sts import MtaSts, StsFinding
 from certmaild.outbound.sts_policy import Mode

@@ -16,10 +16,10 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from certmaild.dns.values import Lookup, ask_a, ask_aaaa
 from certmaild.keystore.tls_values import Authorities, TlsResult
 from certmaild.keystore.tls_web import is_certificate_fault, web_client
 from certmaild.outbound.destinations import Allowed, may_be_reached
-from certmaild.outbound.dns_values import Lookup, ask_a, ask_aaaa
 
 MAX_POLICY = 64 * 1024
 MAX_RECEIVED = MAX_POLICY + 32 * 1024

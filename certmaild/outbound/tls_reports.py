@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from certmaild.dns.values import Lookup, ask_txt
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout_policies import TlsDayRow
 from certmaild.mailbox.tls_days import TlsDays
-from certmaild.outbound.dns_values import Lookup, ask_txt
 from certmaild.outbound.interfaces import Work
 from certmaild.outbound.tls_report import Submitter, parse_report_addresses, report_letter
 from certmaild.outbound.tls_tally import DAY_S, TlsTally

@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.error import ConnectError, ConnectionRefusedError, TimeoutError
 
+from certmaild.dns.values import Lookup, ask_mx
 from certmaild.keystore.errors import CertificateUnfit, TlsUnproven
 from certmaild.keystore.tls_client import Handshake, TlsClients
 from certmaild.keystore.tls_values import Demand, Level, ShownTls
@@ -22,7 +23,6 @@ from certmaild.outbound.dane import DaneFinding, find_tlsa
 from certmaild.outbound.demands import Conditions, Unfit, decide, partner_conditions
 from certmaild.outbound.destinations import Destinations, Found, FoundHost
 from certmaild.outbound.dialing import dial
-from certmaild.outbound.dns_values import Lookup, ask_mx
 from certmaild.outbound.mta_sts import MtaSts, StsFinding
 from certmaild.outbound.values import Problem
 from certmaild.partners.reading import split_host_port

@@ -14,15 +14,15 @@ from https_support import WebServer, web_server
 from reactor_support import on_reactor, running_reactor
 
 from certmaild.config import Config, default
+from certmaild.dns.exchange import Server
+from certmaild.dns.resolver import Resolver
 from certmaild.keystore.server_secrets import FILES, ServerSecrets
 from certmaild.keystore.tls_values import Level, Tlsa
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.interfaces import WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.outbound.directions import Directions
-from certmaild.outbound.dns_exchange import Server
 from certmaild.outbound.interfaces import Terms, Work
-from certmaild.outbound.resolver import Resolver
 from certmaild.outbound.values import Destination, Plan, Problem, RouteKind
 from certmaild.partners.book import PartnerBook
 

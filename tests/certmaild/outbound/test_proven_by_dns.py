@@ -17,6 +17,8 @@ from smtp_peer_support import Peer
 from tls_support import Authority, Certified
 
 from certmaild.config import Config, default
+from certmaild.dns.exchange import Server
+from certmaild.dns.resolver import Resolver
 from certmaild.keystore.server_secrets import FILES, ServerSecrets
 from certmaild.keystore.tls_client import TlsClients
 from certmaild.keystore.tls_values import Level, Pem, Proof
@@ -25,9 +27,7 @@ from certmaild.mailbox.interfaces import WriteTxn
 from certmaild.mailbox.tls_days import TlsDays
 from certmaild.outbound.courier import SmtpCourier
 from certmaild.outbound.directions import Directions
-from certmaild.outbound.dns_exchange import Server
 from certmaild.outbound.interfaces import Terms, Work
-from certmaild.outbound.resolver import Resolver
 from certmaild.outbound.tls_report import Submitter, report_json
 from certmaild.outbound.values import (
     Delivered,
@@ -114,7 +114,7 @@ class World:
         folder.mkdir(parents=True)
         context = None if name == "stripped" else self.certificates[name].server(folder)
         port = self.peers["right"].port if self.peers else 0
-        return Peer(context, address=HOSTS[name], port=port)
+        return Peer(context, address=HOSTS[name], port=port, offers_in_tls=("REQUIRETLS",))
 
     def _zones(self) -> dict[str, str]:
         certificates = self.certificates

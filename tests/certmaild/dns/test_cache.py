@@ -5,8 +5,8 @@ import pytest
 from dns.rdatatype import RdataType
 from twisted.internet.task import Clock
 
-from certmaild.outbound.dns_cache import DnsCache
-from certmaild.outbound.dns_values import Answer, DnsStatus
+from certmaild.dns.cache import DnsCache
+from certmaild.dns.values import Answer, DnsStatus
 
 A = dns.rdata.from_text("IN", "A", "192.0.2.1")
 KEY = ("example.org", RdataType.A)

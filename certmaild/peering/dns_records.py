@@ -18,7 +18,7 @@ from dns.rdatatype import RdataType
 
 from certmaild.config import Config
 from certmaild.dkim.key_files import KeyFiles, txt_strings
-from certmaild.outbound.dns_values import Answer, DnsStatus, Lookup, host_text
+from certmaild.dns.values import Answer, DnsStatus, Lookup, host_text
 from certmaild.own_facts import OwnFacts
 
 TTL_S = 3600

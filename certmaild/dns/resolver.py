@@ -21,10 +21,10 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from certmaild.outbound.dns_cache import DnsCache, Key
-from certmaild.outbound.dns_exchange import UDP_PAYLOAD, Server, ServerSilent, exchange, parse_message
-from certmaild.outbound.dns_values import Answer, DnsStatus, host_text
-from certmaild.outbound.shared_work import SharedWork
+from certmaild.dns.cache import DnsCache, Key
+from certmaild.dns.exchange import UDP_PAYLOAD, Server, ServerSilent, exchange, parse_message
+from certmaild.dns.values import Answer, DnsStatus, host_text
+from certmaild.shared_work import SharedWork
 
 log = Logger()
 ROUNDS_S = (2.0, 3.0, 5.0)

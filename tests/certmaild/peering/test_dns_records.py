@@ -12,7 +12,6 @@ from reactor_support import running_reactor
 from support import run
 
 from certmaild import config as configuration
-from certmaild.dns_records import State, check_records, sts_id, sts_policy, wanted_records
 from certmaild.keystore.certificates import (
     PrivateFiles,
     is_due,
@@ -22,6 +21,7 @@ from certmaild.keystore.certificates import (
     renew_leaf,
 )
 from certmaild.own_facts import gather
+from certmaild.peering.dns_records import State, check_records, sts_id, sts_policy, wanted_records
 
 HOST = "mail.example.com"
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from reactor_support import on_reactor, running_reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from certmaild.outbound.dns_exchange import Server, parse_message
-from certmaild.outbound.dns_values import Answer, DnsStatus, Mx, ask_a, ask_aaaa, ask_mx, ask_ptr, ask_tlsa, ask_txt
-from certmaild.outbound.resolver import Resolver, configured_servers, read_answer, system_servers
+from certmaild.dns.exchange import Server, parse_message
+from certmaild.dns.resolver import Resolver, configured_servers, read_answer, system_servers
+from certmaild.dns.values import Answer, DnsStatus, Mx, ask_a, ask_aaaa, ask_mx, ask_ptr, ask_tlsa, ask_txt
 
 LONG = " ".join(f'"{"x" * 250}"' for _ in range(20))
 ZONES = {

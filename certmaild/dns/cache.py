@@ -6,7 +6,7 @@ from collections.abc import Callable
 import dns.rdata
 from dns.rdatatype import RdataType
 
-from certmaild.outbound.dns_values import Answer, DnsStatus
+from certmaild.dns.values import Answer, DnsStatus
 
 Key = tuple[str, RdataType]
 SHORTEST_S = 5
