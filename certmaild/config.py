@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,10 +18,8 @@ from certmaild.config_file import (
     parse_text,
     read_text,
 )
-from certmaild.dkim.key_files import KeyFiles
 from certmaild.keystore.certificates import PrivateFiles
-from certmaild.keystore.errors import CertificateUnfit, SignatureKeyUnfit
-from certmaild.keystore.tls import CertificateFiles, read_identity, warnings
+from certmaild.keystore.tls import CertificateFiles
 from certmaild.keystore.tls_values import Level
 from certmaild.partners.reading import host_name, read_partner, split_host_port
 from certmaild.partners.record import PartnerRecord
@@ -30,15 +28,11 @@ from certmaild.protocols.limits import Limits
 __all__ = [
     "Config",
     "ConfigError",
-    "Findings",
     "again",
-    "check",
     "default",
     "load",
     "parse_duration",
     "parse_size",
-    "restart_keys",
-    "taken_over",
 ]
 
 LISTENERS = ("imaps", "pop3s", "smtp", "submission", "submissions")
@@ -438,55 +432,3 @@ def _is_port(given: int | str) -> bool:
     if isinstance(given, str):
         return re.fullmatch(r"systemd:[A-Za-z0-9_.-]+", given) is not None
     return 1 <= given <= 65535
-
-
-# What `config check` says beside what `load` raises.
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What is wrong, and what is worth knowing, in sentences."""
-
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-def check(config: Config) -> Findings:
-    """Look at the files that the configuration names: certificates and keys must be readable and match."""
-    problems, noted = [], []
-    for files in (config.tls.default, *config.tls.names):
-        if config.tls.private and files is config.tls.default and not files.certificate.exists():
-            noted.append("there is no certificate yet; certmaild init makes one, by an authority of our own.")
-            continue
-        try:
-            read_identity(files)
-            noted += [one + "." for one in warnings(files, files.name or config.hostname)]
-        except CertificateUnfit as unfit:
-            problems.append(f"{unfit}.")
-    try:
-        KeyFiles(config.data).pairs()
-    except SignatureKeyUnfit as unfit:
-        problems.append(f"{unfit}.")
-    if not config.listen.ports():
-        problems.append("no listener is on: the table [listen] names no port.")
-    if config.data == config.secrets:
-        problems.append("the secrets must not lie in the data directory itself.")
-    if config.secrets.is_relative_to(config.store):
-        problems.append("the secrets must not lie inside the store.")
-    return Findings(tuple(problems), tuple(noted))
-
-
-def restart_keys(old: Config, new: Config) -> list[str]:
-    """The keys whose change counts only after a restart: where the data is, the sockets, the number of processes."""
-    changed = [name for name in ("data", "secrets", "workers") if _differs(old, new, name)]
-    return changed + [f"listen.{one.name}" for one in fields(Listen) if _differs(old.listen, new.listen, one.name)]
-
-
-def taken_over(old: Config, new: Config) -> Config:
-    """What a running server makes of a new configuration: all but the `restart_keys`. Raises `ConfigError`."""
-    config = again(new.path, new.text, old.data)
-    return replace(config, secrets=old.secrets, workers=old.workers, listen=old.listen)
-
-
-def _differs(old: object, new: object, name: str) -> bool:
-    return bool(getattr(old, name) != getattr(new, name))

@@ -18,7 +18,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python import usage
 
-from certmaild.config import Config, ConfigError, default, load, restart_keys, taken_over
+from certmaild.config import Config, ConfigError, default, load
+from certmaild.config_check import restart_keys, taken_over
 from certmaild.house import House
 from certmaild.keystore.errors import KeystoreError
 from certmaild.keystore.primitives import self_test

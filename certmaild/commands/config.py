@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from certmaild.commands.common import FAILED, Place, json_option, pass_place, show_json
-from certmaild.config import check, load
+from certmaild.config import load
+from certmaild.config_check import check
 from certmaild.setup import become_owner
 
 

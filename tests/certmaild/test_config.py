@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from certmaild import config
+from certmaild import config, config_check
 from certmaild.config import ConfigError
 from certmaild.keystore import certificates
 from certmaild.keystore.tls_values import Level, Pem
@@ -66,7 +66,7 @@ def test_default_needs_no_root_and_no_file(tmp_path: Path) -> None:
     assert own.tls.private
     assert own.tls.default.certificate == own.data / "tls" / "chain.pem"
     assert (own.free_disk, own.shutdown_time, own.privacy, own.padding) == (256 * MIB, 30, True, True)
-    assert config.check(own).problems == ()
+    assert config_check.check(own).problems == ()
 
 
 def test_default_data_directory_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,35 +230,36 @@ def test_a_file_that_cannot_be_read(path: Path) -> None:
 def test_check_reads_certificates(path: Path) -> None:
     text = 'hostname = "a.example"\n[listen]\nimaps = 993\n[tls]\ncertificate = "tls/chain.pem"\nkey = "tls/key.pem"\n'
     own = loaded(path, text)
-    assert "cannot be read" in config.check(own).problems[0]
+    assert "cannot be read" in config_check.check(own).problems[0]
     made = certificates.make_private(path.parent, ["a.example"])
-    assert config.check(own) == config.Findings((), ())
+    assert config_check.check(own) == config_check.Findings((), ())
     made.key.write_bytes(made.authority_key.read_bytes())
-    assert "does not belong" in config.check(own).problems[0]
+    assert "does not belong" in config_check.check(own).problems[0]
 
 
 def test_check_warns_of_a_name_that_is_missing(path: Path) -> None:
     certificates.make_private(path.parent, ["b.example"])
     text = 'hostname = "a.example"\n[listen]\nimaps = 993\n[tls]\ncertificate = "tls/chain.pem"\nkey = "tls/key.pem"\n'
-    assert "does not name a.example" in config.check(loaded(path, text)).warnings[0]
+    assert "does not name a.example" in config_check.check(loaded(path, text)).warnings[0]
 
 
 def test_check_sees_secrets_in_the_store_and_listeners_that_are_off(path: Path) -> None:
-    problems = config.check(loaded(path, 'data = "d"\nsecrets = "d/store/secrets"\n')).problems
+    problems = config_check.check(loaded(path, 'data = "d"\nsecrets = "d/store/secrets"\n')).problems
     assert any("no listener is on" in one for one in problems)
     assert any("inside the store" in one for one in problems)
     assert any(
-        "the data directory itself" in one for one in config.check(loaded(path, 'data = "d"\nsecrets = "d"\n')).problems
+        "the data directory itself" in one
+        for one in config_check.check(loaded(path, 'data = "d"\nsecrets = "d"\n')).problems
     )
 
 
 def test_keys_that_need_a_restart(path: Path) -> None:
     old = loaded(path, 'data = "d"\n[listen]\nimaps = 993\n')
-    assert config.restart_keys(old, old) == []
+    assert config_check.restart_keys(old, old) == []
     new = loaded(path, 'data = "e"\n[listen]\nimaps = 994\n[tls]\nminimum = "1.3"\n[limits]\nrecipients = 5\n')
-    assert config.restart_keys(old, new) == ["data", "secrets", "listen.imaps"]
-    taken = config.taken_over(old, new)
-    assert config.restart_keys(old, taken) == []
+    assert config_check.restart_keys(old, new) == ["data", "secrets", "listen.imaps"]
+    taken = config_check.taken_over(old, new)
+    assert config_check.restart_keys(old, taken) == []
     assert taken.tls.minimum == "1.3"
     assert taken.limits.recipients == 5
     assert taken.tls.default.certificate.is_relative_to(old.data)
@@ -334,3 +335,15 @@ def test_authorities_of_a_partner_may_stand_in_the_file_itself(path: Path) -> No
     text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     config = loaded(path, f'domains = ["example.com"]\n[[partner]]\ndomain = "partner.example"\nca = """\n{text}"""\n')
     assert config.partners[0].ca == Pem(text)
+
+
+def test_files_of_partners_are_looked_at(path: Path, tmp_path: Path) -> None:
+    own = loaded(path, '[[partner]]\ndomain = "a.example"\nca = "nothing.pem"\n')
+    assert "partner a.example: the file" in config_check.check(own).problems[0]
+    (tmp_path / "empty.pem").write_text("no certificate")
+    keys = 'client_certificate = "empty.pem"\nclient_key = "empty.pem"\n'
+    own = loaded(path, f'[[partner]]\ndomain = "a.example"\nca = "empty.pem"\n{keys}')
+    problems = config_check.check(own).problems
+    assert [one.startswith("partner a.example: ") for one in problems[:2]] == [True, True]
+    text = '[outbound]\nsmart_host = "s.example"\nsmart_host_user = "u"\nsmart_host_password_file = "secret"\n'
+    assert "password cannot be read" in config_check.check(loaded(path, text)).problems[0]
