@@ -24,6 +24,8 @@ from certmaild.protocols.transport import Clock, Timer
 log = Logger()
 
 TASKS_AT_ONCE = 256
+LANES_OF_A_TURN = 8
+"""Destinations that are begun with before the reactor hears the others."""
 LANES_AT_ONCE = 2000
 """Due destinations that are looked at, so that a look takes a few milliseconds."""
 LONGEST_SLEEP_S = 60.0
@@ -105,6 +107,7 @@ class Runner:
         self._lane_round = Round(desk.clock, self._look)
         self._message_round = Round(desk.clock, self._mind_the_clock)
         self._watch: Watch | None = None
+        self._look_soon: Timer | None = None
         self._resting: set[LaneId] = set()
         self._failed: set[LaneId] = set()
         """Those that could not be worked on to the end, at most `FAILED_KNOWN`."""
@@ -171,9 +174,16 @@ class Runner:
                     break
             return due
 
-        for lane_id in await desk.engine.read(work):
+        for number, lane_id in enumerate(await desk.engine.read(work), 1):
             await self._start_lane(lane_id, now)
+            if not number % LANES_OF_A_TURN:
+                await self._others_first()
         return await self._pause(now, Due.LANE, Due.TASK)
+
+    async def _others_first(self) -> None:
+        turn: Deferred[None] = Deferred()
+        self._desk.clock.callLater(0, turn.callback, None)
+        await turn
 
     @property
     def _planned(self) -> int:
@@ -219,8 +229,13 @@ class Runner:
         self._failed.discard(lane_id)
         if lane.has_failed and len(self._failed) < FAILED_KNOWN:
             self._failed.add(lane_id)
-        if not self._stops:
-            self._lane_round.wake()
+        if not self._stops and self._look_soon is None:
+            # Many may end with one commit: one look is enough for all.
+            self._look_soon = self._desk.clock.callLater(0, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look_soon = None
+        self._lane_round.wake()
 
     async def _make_ready(self, now: int) -> bool:
         """Copies whose time has come, some at once; whether there are more."""

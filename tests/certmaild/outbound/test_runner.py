@@ -15,6 +15,7 @@ from outbound_support import (
     World,
 )
 from support import run, start
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from certmaild.mailbox.errors import StoreUnavailable
@@ -22,6 +23,7 @@ from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_queue import TaskState
 from certmaild.outbound.interfaces import Occasion, Terms
 from certmaild.outbound.lane import LINGER_S, LOSSES
+from certmaild.outbound.runner import Round
 from certmaild.outbound.timing import Times
 from certmaild.outbound.values import Notify, Problem
 from certmaild.protocols.smtp.grammar import NULL_PATH
@@ -84,9 +86,29 @@ def test_a_destination_that_fails_at_once_has_no_other_worked_on_twice(world: Wo
         world.courier.problems[f"d{at}.example"] = AWAY
     world.courier.pause = True
     queue_id = world.file(*[f"bob@d{at}.example" for at in range(20)], "bob@example.org", "eve@example.net")
+    world.pass_time(0)
     world.courier.go_on()
     assert sorted(one.to for one in world.courier.sent) == [("bob@example.org",), ("eve@example.net",)]
     assert world.states(queue_id).count(TaskState.DELIVERED) == 2
+
+
+def test_a_round_is_never_done_twice_at_once() -> None:
+    under_way, rounds = 0, 0
+
+    async def work() -> float:
+        nonlocal under_way, rounds
+        under_way += 1
+        rounds += 1
+        assert under_way == 1
+        if rounds < 3:
+            one.wake()
+        under_way -= 1
+        return 60.0
+
+    one = Round(Clock(), work)
+    with capturedLogs() as logs:
+        one.wake()
+    assert (rounds, logs) == (3, [])
 
 
 def test_recipients_at_one_destination_are_sent_together(world: World) -> None:
