@@ -16,7 +16,7 @@ MAX_RECEIVED = 100
 """Received fields of a message that is not going in circles (RFC 5321 section 6.3)."""
 MAX_FIELDS = 2000
 """Fields of the kinds that are looked at."""
-MAX_AUTHOR_OCTETS = 16 * 1024
+MAX_AUTHOR_OCTETS = 4 * 1024
 """Of all From and Sender fields."""
 _MAX_ID_OCTETS = 1000
 """Before the first semicolon of Authentication-Results."""

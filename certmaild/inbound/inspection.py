@@ -22,7 +22,7 @@ from certmaild.inbound.results_field import (
     spf_entry,
 )
 from certmaild.inbound.verdicts import DmarcResult, Policy, Result
-from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.addresses import canonical_domain
 from certmaild.mailbox.errors import AddressError
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import Path
@@ -32,6 +32,7 @@ from certmaild.trace import parse_authors
 
 log = Logger()
 
+_ANY_DOMAIN = re.compile(rb'@([^\s@<>()",;:\\]+)')
 _SEALED_PASS = re.compile(rb"\bdmarc\s*=\s*pass\b", re.IGNORECASE)
 
 
@@ -211,9 +212,12 @@ def _entries(found: Found) -> list[str]:
 
 
 def domain_of(address: str) -> str | None:
-    """Lower-case A-labels; None for the null path and for what is no address."""
+    """Lower-case A-labels; None for the null path and for what is no domain.
+
+    Whatever stands before the last ``@``, and with a last dot too: programs show such an address as that domain's.
+    """
     try:
-        return canonical(address).domain if address else None
+        return canonical_domain(address.rpartition("@")[2].strip().removesuffix(".")) if address else None
     except AddressError:
         return None
 
@@ -229,7 +233,8 @@ def author_domains(froms: Sequence[bytes]) -> tuple[list[str], bool]:
         try:
             found = [domain_of(author) for author in parse_authors(value)]
         except Refusal:
-            found = [None]
+            # Some program may read it as any of these.
+            found = [None, *(domain_of(name.decode("utf-8", "replace")) for name in _ANY_DOMAIN.findall(value))]
         is_clear = is_clear and None not in found
         domains |= {domain: None for domain in found if domain is not None}
     return list(domains), is_clear and 0 < len(domains) <= MAX_AUTHORS

@@ -187,8 +187,8 @@ def test_hostile_headers_are_read_in_linear_time() -> None:
 
 
 def test_authors_at_and_past_their_length() -> None:
-    whole = b"From: " + b"a@b.example, " * 1000 + b"\r\n"
-    padding = b" " * (16 * 1024 - len(whole) + 5)
+    whole = b"From: " + b"a@b.example, " * 200 + b"\r\n"
+    padding = b" " * (4 * 1024 - len(whole) + 5)
     assert read_header(b"From:" + padding + whole[5:], authserv_id=ID).froms
     for header in (b"From:" + padding + b" " + whole[5:], whole + b"Sender:" + whole[5:]):
         with pytest.raises(Refusal, match="too long"):

@@ -143,7 +143,7 @@ def test_every_domain_of_from_counts() -> None:
 
 
 def test_a_from_that_two_readers_read_differently_is_junk() -> None:
-    for value in (b"bob@strict.example <bob@other.example> x <", b'"a" <b@c', b"<a@b>\\ <c@d>"):
+    for value in (b"bob@third.example <bob@other.example> x <", b'"a" <b@c', b"<a@b>\\ <c@d>"):
         found = take(b"From: " + value + b"\r\n\r\nx\r\n")
         assert isinstance(found, Verdict)
         assert found.is_junk
@@ -217,6 +217,28 @@ def test_a_partner_in_from_needs_his_connection_or_his_signature() -> None:
     assert isinstance(take(mail("partner.example"), partners=(KNOWN,), to="postmaster"), Verdict)
     no_checks = replace(SETTINGS, checks=False)
     assert isinstance(take(mail("partner.example", signed=True), partners=(KNOWN,), settings=no_checks), Refusal)
+
+
+@pytest.mark.parametrize(
+    "address", ["b@PARTNER.example.", "b..c@partner.example", "b" * 300 + "@partner.example", ".@Partner.Example"]
+)
+def test_no_spelling_of_an_address_gets_past_a_partners_record(address: str) -> None:
+    for settings in (SETTINGS, replace(SETTINGS, checks=False)):
+        for found in (
+            take(mail("other.example"), sender=address, partners=(KNOWN,), settings=settings),
+            take(f"From: {address}\r\n\r\nx\r\n".encode(), partners=(KNOWN,), settings=settings),
+        ):
+            assert isinstance(found, Refusal)
+            assert "Mail from partner.example is not taken from 203.0.113.1" in found.text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"b@partner.example (x", b"b@partner.example <", b"<@a.example:b@partner.example>", b"x <<b@partner.example.>>"],
+)
+def test_a_from_that_somebody_may_read_as_a_partners_is_his(value: bytes) -> None:
+    for settings in (SETTINGS, replace(SETTINGS, checks=False)):
+        assert isinstance(take(b"From: " + value + b"\r\n\r\nx\r\n", partners=(KNOWN,), settings=settings), Refusal)
 
 
 def test_what_tls_proved_of_a_partner_is_said() -> None:
