@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certmaild.keystore.errors import CertificateUnfit
@@ -119,6 +120,13 @@ def is_due(files: PrivateFiles, names: Sequence[str], now: datetime | None = Non
     has = set(certificate_names(leaf))
     left = leaf.not_valid_after_utc - (now or datetime.now(UTC))
     return left < timedelta(days=RENEW_DAYS) or any(_canonical(name) not in has for name in (*names, *ALWAYS))
+
+
+UNREADABLE = (
+    *(ValueError, UnsupportedAlgorithm, x509.InvalidVersion),
+    *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
+"""What `cryptography` raises for certificates of strangers that OpenSSL reads more kindly, at any look into them."""
 
 
 def certificate_names(certificate: x509.Certificate) -> list[str]:

@@ -22,7 +22,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from certmaild.keystore.certificates import certificate_names
+from certmaild.keystore.certificates import UNREADABLE, certificate_names
 from certmaild.keystore.errors import CertificateUnfit
 from certmaild.keystore.primitives import serialization
 
@@ -40,8 +40,9 @@ class ClientChain:
     def read(chain: Sequence[bytes]) -> "ClientChain | None":
         """From DER, as it came. None: nothing was shown that can be read."""
         try:
-            return ClientChain(tuple(x509.load_der_x509_certificate(one) for one in chain)) if chain else None
-        except ValueError:
+            read = ClientChain(tuple(x509.load_der_x509_certificate(one) for one in chain)) if chain else None
+            return read if read is None or read.pin else None
+        except UNREADABLE:
             return None
 
     @property
@@ -56,7 +57,11 @@ class ClientChain:
 
     def is_for(self, names: Sequence[str]) -> bool:
         """Whether it is for one of ``names``; ``.example.com`` stands for any name below it, ``*.`` for one label."""
-        return any(_matches(has, name) for has in certificate_names(self.certificates[0]) for name in names)
+        try:
+            own = certificate_names(self.certificates[0])
+        except UNREADABLE:
+            return False
+        return any(_matches(has, name) for has in own for name in names)
 
 
 class Authority:
@@ -72,6 +77,12 @@ class Authority:
 
     def verify(self, chain: ClientChain, now: datetime) -> None:
         """Raises `CertificateUnfit`, whose text goes on from the certificate."""
+        try:
+            self._verify(chain, now)
+        except UNREADABLE:
+            raise CertificateUnfit("cannot be read") from None
+
+    def _verify(self, chain: ClientChain, now: datetime) -> None:
         leaf, others = chain.certificates[0], chain.certificates[1:]
         if not any(certificate.issuer in self._subjects for certificate in chain.certificates):
             raise CertificateUnfit(_STRANGE)

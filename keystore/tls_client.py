@@ -13,7 +13,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
-from certmaild.keystore.certificates import certificates_in
+from certmaild.keystore.certificates import UNREADABLE, certificates_in
 from certmaild.keystore.errors import CertificateUnfit, TlsUnproven
 from certmaild.keystore.tls import CIPHERS, CertificateFiles, read_identity
 from certmaild.keystore.tls_proof import Finding, Shown, chain_hash, is_address, judge, names_of, read_shown
@@ -94,7 +94,7 @@ class Handshake:
             chain = tuple(connection.get_verified_chain(as_cryptography=True) or ())
             found = tuple(Finding(number, depth, one.to_cryptography()) for number, depth, one in connection.found)
             how = judge(self._demand, Shown(sent, chain, found))
-        except ValueError:
+        except UNREADABLE:
             raise TlsUnproven("it shows a certificate that cannot be read", TlsResult.VALIDATION_FAILURE) from None
         return Proof(
             version=connection.get_protocol_version_name(),
@@ -112,7 +112,7 @@ class Handshake:
         connection = self._connection
         try:
             sent = tuple(connection.get_peer_cert_chain(as_cryptography=True) or ())
-        except ValueError:
+        except UNREADABLE:
             return None
         version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name() or ""
         return read_shown(sent, version, cipher, connection.get_group_name() or "") if sent else None

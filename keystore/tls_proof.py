@@ -17,7 +17,7 @@ from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import extract_patterns
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 
-from certmaild.keystore.certificates import certificate_names
+from certmaild.keystore.certificates import UNREADABLE, certificate_names
 from certmaild.keystore.errors import TlsUnproven
 from certmaild.keystore.primitives import serialization
 from certmaild.keystore.tls_values import Demand, Level, ShownTls, Tlsa, TlsResult
@@ -155,11 +155,11 @@ def chain_hash(sent: Iterable[x509.Certificate]) -> bytes:
 
 def read_shown(sent: Sequence[x509.Certificate], version: str, cipher: str, group: str) -> ShownTls | None:
     """What can be said of a server's certificates, his own first; None where they cannot be read."""
-    key = _public_key(sent[0])
     try:
+        key = _public_key(sent[0])
         names, issuer = tuple(names_of(sent[0])), common_name(sent[0].issuer)
         not_after = min(one.not_valid_after_utc for one in sent)
-    except ValueError:
+    except UNREADABLE:
         return None
     pin, fingerprint = hashlib.sha256(key).digest(), hashlib.sha256(_der(sent[0])).digest()
     return ShownTls(version, cipher, group, names, issuer, not_after, pin, fingerprint)
@@ -223,7 +223,7 @@ def names_of(certificate: x509.Certificate) -> list[str]:
     """Host names and addresses in a certificate of somebody else's; none where they cannot be read."""
     try:
         return certificate_names(certificate)
-    except ValueError:
+    except UNREADABLE:
         return []
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from ipaddress import ip_network
 from pathlib import Path
+from random import Random
 
 import pytest
 from certificate_support import SERVER, Issued, issue
@@ -96,6 +97,19 @@ def test_why_mail_in_a_partners_name_is_refused(
     assert f"{found.code} {found.enhanced}" == code
     assert words in found.text
     assert "partner.example" in found.text
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_octets_that_are_nearly_a_certificate_are_refused_and_nothing_else() -> None:
+    random = Random(1)
+    records = (BY_ROOT, replace(BY_ROOT, names=("mail.partner.example",)), replace(OURS, pins=(GOOD.pin,)))
+    for _ in range(3000):
+        octets = bytearray(GOOD.chain[0])
+        for _ in range(random.randint(1, 3)):
+            octets[random.randrange(len(octets))] = random.randrange(256)
+        shown = TlsFacts("TLSv1.3", "cipher", peer_chain=(bytes(octets), *GOOD.chain[1:]))
+        for record in records:
+            assert isinstance(judge(record, shown), PartnerProof | Refusal)
 
 
 def test_whose_record_does_not_count_here_is_a_stranger() -> None:
