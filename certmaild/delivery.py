@@ -98,6 +98,7 @@ class Delivery:
         self.inspector = inspector
         self.unfinished = Unfinished(settings.limits, tally)
         self._room = (0.0, 0)
+        self._is_full = False
 
     @property
     def settings(self) -> DeliverySettings:
@@ -128,7 +129,16 @@ class Delivery:
         now = self.seconds()
         if not 0 <= now - self._room[0] < ROOM_TIME:
             self._room = (now, self.engine.free_octets())
+            self._tell_of_room(is_full=self._room[1] <= 0)
         return self._room[1]
+
+    def _tell_of_room(self, *, is_full: bool) -> None:
+        """Log when mail begins and ceases to be refused for want of room."""
+        if is_full and not self._is_full:
+            log.warn("new mail is refused: the disk of the store has less than free_disk left; make room")
+        elif self._is_full and not is_full:
+            log.info("new mail is taken again: the disk of the store has more than free_disk left")
+        self._is_full = is_full
 
     async def owns(self, login: Login, text: str) -> bool:
         """Whether an address is the account's own: its main one, an alias, either with a ``+tag``."""

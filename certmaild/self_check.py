@@ -113,9 +113,22 @@ def run_check(at: Listeners, address: str, password: str) -> Iterator[Step]:
             yield Step(name, time.perf_counter() - begun, "nobody listens there; start the daemon, or read its log")
             return
         except (OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.error_proto, CheckFailed) as problem:
-            yield Step(name, time.perf_counter() - begun, str(problem) or type(problem).__name__)
+            yield Step(name, time.perf_counter() - begun, words_of(problem))
             return
         yield Step(name, time.perf_counter() - begun)
+
+
+def words_of(problem: Exception) -> str:
+    """What a server answered, or what else went wrong."""
+    code: int
+    text: bytes | str
+    if isinstance(problem, smtplib.SMTPRecipientsRefused):
+        code, text = next(iter(problem.recipients.values()))
+    elif isinstance(problem, smtplib.SMTPResponseException):
+        code, text = problem.smtp_code, problem.smtp_error
+    else:
+        return str(problem) or type(problem).__name__
+    return f"it answers {code} {text.decode('utf-8', 'replace') if isinstance(text, bytes) else text}"
 
 
 def _plan(at: Listeners, address: str, password: str, sent: list[bytes]) -> Iterator[tuple[str, Callable[[], None]]]:

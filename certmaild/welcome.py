@@ -15,8 +15,8 @@ This message was sealed for you before it reached the disk, and only your
 password opened it just now: whoever takes the disk reads nothing of it.
 
 - Write to {address} to see a message come back to you.
-- A new password for another device: certmaild device add {address} --name phone
-  (it asks for a password that you already have).
+- A new password for another device (it asks for one that you have already):
+  certmaild device add {address} --name phone
 - Keep the recovery code that was shown with your password. If you lose every
   password, it is the only way back to your mail; nobody else can open it.
 """

@@ -16,7 +16,7 @@ from certmaild.partners.reading import format_pin
 
 @click.group()
 def cert() -> None:
-    """Show this server's certificate, and change its key in good order."""
+    """Show this server's certificate; change its key safely."""
 
 
 def _facts(facts: OwnFacts) -> dict[str, object]:

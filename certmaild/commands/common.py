@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 
 import click
@@ -163,8 +164,15 @@ def show_json(value: Mapping[str, object] | Sequence[Mapping[str, object]]) -> N
     click.echo(json.dumps(plain[0] if isinstance(value, Mapping) else plain, indent=2, ensure_ascii=False))
 
 
-def show(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], *, as_json: bool, empty: str) -> None:
-    """Print a listing: JSON with all fields, or a table of ``columns`` (field to heading)."""
+def show(
+    rows: Sequence[Mapping[str, object]],
+    columns: Mapping[str, str],
+    *,
+    as_json: bool,
+    empty: str,
+    widest: int | None = None,
+) -> None:
+    """Print a listing: JSON with all fields, or a table of ``columns`` (field to heading), each ``widest`` letters."""
     if as_json:
         show_json(rows)
         return
@@ -173,16 +181,20 @@ def show(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], *, as
         return
     table = Table(box=None, pad_edge=False)
     for heading in columns.values():
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", max_width=widest)
     for row in rows:
         table.add_row(*(cell(row[name]) for name in columns))
     print_table(table)
 
 
 def print_table(table: Table) -> None:
-    """Print a table; into a file or a pipe as wide as it is."""
-    width = None if sys.stdout.isatty() else 400
-    Console(file=sys.stdout, highlight=False, markup=False, width=width).print(table)
+    """Print a table; into a file or a pipe as wide as it is, without blanks at the ends of lines."""
+    if sys.stdout.isatty():
+        Console(file=sys.stdout, highlight=False, markup=False).print(table)
+        return
+    text = StringIO()
+    Console(file=text, highlight=False, markup=False, width=400).print(table)
+    click.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def cell(value: object) -> str:

@@ -46,9 +46,7 @@ def show_all(place: Place, as_json: bool) -> None:
             for domain in config.domains
             for name, text in pair.records(domain)
         ]
-        show(
-            rows, {}, as_json=as_json, empty="There are no DKIM keys: mail goes out unsigned. See certmaild dkim make."
-        )
+        show(rows, {}, as_json=as_json, empty=_NONE)
         return
     for pair in pairs:
         click.echo(f"; pair {pair.name}{', which signs' if pair.signs else ''}")

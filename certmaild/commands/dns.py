@@ -1,6 +1,7 @@
 """`certmaild dns`: the DNS records that the hosted domains should publish, and whether they do."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -14,6 +15,8 @@ from certmaild.own_facts import OwnFacts, gather
 from certmaild.peering.dns_records import Checked, State, Wanted, check_records, sts_policy, wanted_records, zone_lines
 
 COLUMNS = {"state": "check", "name": "name", "type": "type", "value": "should be", "found": "found"}
+WIDEST = 64
+"""Letters in a column: a key of DKIM takes several lines."""
 
 
 @click.command()
@@ -39,10 +42,9 @@ def dns(context: click.Context, place: Place, zone: bool, as_json: bool) -> None
     if as_json:
         show_json({"records": rows, "mta_sts_policy": None if facts.authority else sts_policy(facts)})
     else:
-        show(rows, COLUMNS, as_json=False, empty="")
-        for one in checked:
-            if one.note:
-                click.echo(f"{one.wanted.name} {one.wanted.kind.name}: {one.note}.")
+        show(rows, COLUMNS, as_json=False, empty="", widest=WIDEST)
+        for line in _notes(checked):
+            click.echo(line)
         counts = Counter(one.state for one in checked)
         click.echo("\n" + ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state]) + ".")
         click.echo("\n".join(("", *_advice(config, facts))))
@@ -50,6 +52,17 @@ def dns(context: click.Context, place: Place, zone: bool, as_json: bool) -> None
         context.exit(FAILED)
     if any(one.state is State.UNKNOWN for one in checked):
         context.exit(TRY_AGAIN)
+
+
+def _notes(checked: list[Checked]) -> Iterator[str]:
+    """What is to be said about single records; a DNS server's silence about many of them once."""
+    for one in checked:
+        if one.note and one.state is not State.UNKNOWN:
+            yield f"{one.wanted.name} {one.wanted.kind.name}: {one.note}."
+    for reason, count in Counter(one.note for one in checked if one.state is State.UNKNOWN).items():
+        yield f"Unknown for {count} record{'s' if count > 1 else ''}: {reason}."
+    if any(one.state is State.UNKNOWN for one in checked):
+        yield "The DNS servers are those of [resolver] addresses, else of /etc/resolv.conf: see to these, or try again."
 
 
 async def _check(reactor: Any, config: Config, wanted: list[Wanted]) -> list[Checked]:

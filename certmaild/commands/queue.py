@@ -135,7 +135,7 @@ def list_all(place: Place, to: str | None, done: bool, limit: int, as_json: bool
 @json_option
 @pass_place
 def show_one(place: Place, queue_id: QueueId, as_json: bool) -> None:
-    """One message: each recipient, what was tried, what was answered and what was proven."""
+    """One message: for each recipient, what was tried, answered and proven."""
     with place.store() as store:
         desk = _desk(place, store)
         view, now_s = desk.view(queue_id), desk.now_s
@@ -170,7 +170,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="All that is
 @pass_place
 def retry(place: Place, ids: tuple[QueueId, ...], to: str | None, everything: bool) -> None:
     """Try at once what waits for its next try."""
-    _order(place, ids, to, everything, "is tried at once", "waits for another try", lambda orders: orders.retry)
+    _order(place, ids, to, everything, "tried at once", "waits for another try", lambda orders: orders.retry)
 
 
 @queue.command()
@@ -180,7 +180,7 @@ def retry(place: Place, ids: tuple[QueueId, ...], to: str | None, everything: bo
 @pass_place
 def hold(place: Place, ids: tuple[QueueId, ...], to: str | None, everything: bool) -> None:
     """Send no further, until released. A held message does not run out of time."""
-    _order(place, ids, to, everything, "is held", "can be held", lambda orders: orders.hold)
+    _order(place, ids, to, everything, "held", "can be held", lambda orders: orders.hold)
 
 
 @queue.command()
@@ -190,7 +190,7 @@ def hold(place: Place, ids: tuple[QueueId, ...], to: str | None, everything: boo
 @pass_place
 def release(place: Place, ids: tuple[QueueId, ...], to: str | None, everything: bool) -> None:
     """Try again what was held."""
-    _order(place, ids, to, everything, "is released", "is held", lambda orders: orders.release)
+    _order(place, ids, to, everything, "released", "is held", lambda orders: orders.release)
 
 
 Order = Callable[[WriteTxn, QueueId, int], int]
@@ -220,8 +220,9 @@ def _order(
         slices = (chosen[at : at + SLICE] for at in range(0, len(chosen), SLICE))
         changed = sum(desk.change(partial(work, some=some)) for some in slices)
     if not changed:
-        raise Failed(f"Nothing of it {otherwise}.")
-    click.echo(f"{messages_text(changed)} {done}.")
+        look = f"queue show {ids[0].hex()}" if ids else "queue list --done"
+        raise Failed(f"Nothing of it {otherwise}: certmaild {look} says how it stands.")
+    click.echo(f"{messages_text(changed)} {'is' if changed == 1 else 'are'} {done}.")
 
 
 @queue.command()
@@ -251,6 +252,8 @@ def drop(place: Place, queue_id: QueueId, to: str | None, reason: str | None, re
             )
         )
     if not changed:
-        raise Failed(f"Message {queue_id.hex()} has no such recipient who does not have it yet.")
+        who = "Nobody" if to is None else f"Nobody at {to}"
+        known = queue_id.hex()
+        raise Failed(f"{who} waits for the message {known}: certmaild queue show {known} says what became of it.")
     told = "The running server reports it to the sender." if report else "The sender is not told."
     click.echo(f"Dropped for {changed} recipient{'s' if changed > 1 else ''}. {told}")

@@ -64,7 +64,7 @@ def read_pin(given: str) -> bytes:
     except (ValueError, binascii.Error):
         pin = b""
     if len(pin) != _PIN_OCTETS:
-        raise ValueError(f"expected the SHA-256 of a public key in base64 or hexadecimal, found {given!r}")
+        raise ValueError(f"pins: expected the SHA-256 of a public key in base64 or hexadecimal, found {given!r}")
     return pin
 
 
@@ -94,7 +94,7 @@ def read_partner(file: PartnerFile, place: Callable[[str], Path]) -> PartnerReco
     if (file.client_certificate is None) != (file.client_key is None):
         raise ValueError("client_certificate and client_key are given together or not at all")
     if file.level == "pin" and not file.pins:
-        raise ValueError('level "pin" needs at least one of pins')
+        raise ValueError('level "pin" needs a key of his (pins; --pin or --pin-certificate)')
     client = None
     if file.client_certificate is not None and file.client_key is not None:
         client = ClientFiles(place(file.client_certificate), place(file.client_key))

@@ -317,7 +317,7 @@ def test_partners_and_outbound_are_read(path: Path) -> None:
         ('[resolver]\naddresses = ["127.0.0.1#0"]', "resolver.addresses: expected a port"),
         ('[[partner]]\nlevel = "may"', "domain is missing"),
         ('[[partner]]\ndomain = "a.example"\nlevel = "none"', '"may", "encrypt", "verify"'),
-        ('[[partner]]\ndomain = "a.example"\nlevel = "pin"', "needs at least one of pins"),
+        ('[[partner]]\ndomain = "a.example"\nlevel = "pin"', "needs a key of his"),
         ('[[partner]]\ndomain = "a.example"\npins = ["abc"]', "expected the SHA-256 of a public key"),
         ('[[partner]]\ndomain = "a.example"\nroute = ["x:y"]', "route: expected host:port"),
         ('[[partner]]\ndomain = "a.example"\nclient_key = "k"', "given together or not at all"),

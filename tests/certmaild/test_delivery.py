@@ -9,6 +9,7 @@ import pytest
 from delivery_support import BOB, CONTENT, NOW, House
 from support import memory_engine, run
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox import ownership
@@ -215,6 +216,21 @@ def test_free_disk_is_not_asked_for_every_message(house: House, monkeypatch: pyt
     house.send("ann")
     monkeypatch.setattr(house.engine, "free_octets", lambda: 0)
     house.send("ann")
+
+
+def test_the_log_says_when_room_ends_and_when_there_is_some_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certmaild.delivery.ROOM_TIME", 0)
+    with capturedLogs() as said:
+        house.send("ann")
+        with monkeypatch.context() as full:
+            full.setattr(house.engine, "free_octets", lambda: 0)
+            assert house.refusal("ann") == house.refusal("ann") == "452 4.3.1"
+        house.send("ann")
+        house.send("ann")
+    words = [one["log_format"].split(":")[0] for one in said if one["log_namespace"] == "certmaild.delivery"]
+    assert words == ["new mail is refused", "new mail is taken again"]
 
 
 def test_no_room_is_said_at_mail(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -505,5 +505,6 @@ def test_a_newcomer_is_welcomed_without_a_link(house: House) -> None:
     assert made["Subject"] == "Welcome to your sealed mailbox"
     assert made["From"] == "certmaild <postmaster@example.com>"
     text = made.get_content()
-    assert "certmaild device add ann@example.com" in text
+    assert "certmaild device add ann@example.com --name phone" in text
+    assert b"=\n" not in arrived.content.replace(b"\r", b""), "curl shows it as it is stored"
     assert not re.search(r"://|www\.|mailto:|href", text, re.IGNORECASE)

@@ -134,9 +134,12 @@ def test_orders_by_id_by_destination_and_for_all(line: Line) -> None:
     assert states(line) == ["held", "held"]
     assert "held" in line.run("queue", "list").stdout
     assert "1 message is held" in line.run("queue", "hold", "--all").stdout
-    line.run("queue", "hold", "--all", status=1)
+    assert "certmaild queue list --done says" in line.run("queue", "hold", "--all", status=1).stderr
+    assert f"certmaild queue show {IDS[0]} says" in line.run("queue", "hold", IDS[0], status=1).stderr
     line.run("queue", "release", "--to", "example.net")
     assert states(line) == ["ready", "ready"]
+    assert "2 messages are held" in line.run("queue", "hold", "--all").stdout
+    assert "2 messages are released" in line.run("queue", "release", "--all").stdout
     settle(line, 1, state=TaskState.WAITING, next_s=int(time.time()) + 999)
     assert "1 message is tried at once" in line.run("queue", "retry", "--all").stdout
     assert states(line) == ["ready", "ready"]
@@ -149,7 +152,8 @@ def test_a_drop_needs_a_reason_and_is_reported_or_not(line: Line) -> None:
     assert "reports it" in line.run("queue", "drop", IDS[0], "--reason", "spam").stdout
     assert "given up" in line.run("queue", "show", IDS[0]).stdout
     assert "spam" in line.run("queue", "show", IDS[0]).stdout
-    line.run("queue", "drop", IDS[0], "--reason", "spam", "--to", TO[0], status=1)
+    again = line.run("queue", "drop", IDS[0], "--reason", "spam", "--to", TO[0], status=1)
+    assert f"Nobody at {TO[0]} waits" in again.stderr and f"queue show {IDS[0]}" in again.stderr
 
 
 @pytest.mark.parametrize("words", [("retry",), ("retry", "--all", IDS[0]), ("hold", "xyz"), ("show", "12")])

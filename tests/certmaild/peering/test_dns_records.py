@@ -144,6 +144,8 @@ def test_what_it_prints_is_right_once_it_is_published(line: Line, network: DnsNe
     network.change("8.b.d.0.1.0.0.2.ip6.arpa", reverse.removeprefix("; "))
     after = line.run("dns")
     assert "missing" not in after.stdout and "differs" not in after.stdout
+    assert max(map(len, after.stdout.splitlines())) < 200, "a key of DKIM has several lines"
+    assert all(one == one.rstrip() for one in after.stdout.splitlines())
     records = line.json("dns")["records"]
     assert {one["state"] for one in records} == {"right"}
     assert {one["type"] for one in records} == {"A", "AAAA", "PTR", "TLSA", "MX", "TXT", "SRV"}
@@ -183,3 +185,5 @@ def test_dns_that_does_not_answer_is_no_verdict(line: Line) -> None:
     line.run("cert", "next")
     assert "try again later" in line.run("cert", "roll", status=1).stderr
     line.run("cert", "roll", "--force")
+    shown = line.run("dns", status=75).stdout
+    assert shown.count("does not") == 1 and "/etc/resolv.conf" in shown
