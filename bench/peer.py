@@ -25,7 +25,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ import bcrypt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from postfix import Postfix, open_the_way, service
 from server import LISTENERS, STOP_TIME_S, Account, Server, free_ports
 from usage import Meter
 
@@ -54,66 +54,7 @@ USERS_READ_S = 1.2
 """Dovecot looks at most once a second whether its file of users has changed."""
 PASSWORD = "correct horse battery staple"
 
-MAIN_CF = """\
-compatibility_level = 3.6
-queue_directory = {queue}
-data_directory = {state}
-maillog_file = {log}
-maillog_file_prefixes = {root}
-import_environment = MAIL_CONFIG
-myhostname = localhost
-mydestination =
-local_recipient_maps =
-alias_maps =
-inet_interfaces = loopback-only
-inet_protocols = ipv4
-virtual_mailbox_domains = {domain}
-virtual_mailbox_maps = hash:{recipients}
-virtual_transport = lmtp:unix:{lmtp}
-smtpd_tls_cert_file = {certificate}
-smtpd_tls_key_file = {key}
-smtpd_tls_security_level = may
-smtpd_tls_auth_only = yes
-smtpd_sasl_type = dovecot
-smtpd_sasl_path = {sasl}
-message_size_limit = 0
-mailbox_size_limit = 0
-"""
-
-MASTER_CF = """\
-127.0.0.1:{smtp} inet n - n - - smtpd
-127.0.0.1:{submission} inet n - n - - smtpd
-  -o smtpd_tls_security_level=encrypt
-  -o smtpd_sasl_auth_enable=yes
-  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
-127.0.0.1:{submissions} inet n - n - - smtpd
-  -o smtpd_tls_wrappermode=yes
-  -o smtpd_sasl_auth_enable=yes
-  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
-pickup unix n - n 60 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-proxywrite unix - - n - 1 proxymap
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-local unix - n n - - local
-virtual unix - n n - - virtual
-lmtp unix - - n - - lmtp
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
-"""
+SUBMISSION = ("smtpd_sasl_auth_enable=yes", "smtpd_relay_restrictions=permit_sasl_authenticated,reject")
 
 DOVECOT_CONF = """\
 base_dir = {run}
@@ -253,9 +194,8 @@ class Peer(Server):
             raise RuntimeError(f"{self.folder} is too long for the names of Unix sockets in it: use a shorter one")
         self.folder.mkdir(parents=True, exist_ok=True)
         open_the_way(self.folder)
-        for name in ("postfix", "postfix/queue", "postfix/state", "dovecot", "mail"):
+        for name in ("postfix", "dovecot", "mail"):
             (self.folder / name).mkdir(exist_ok=True)
-        subprocess.run(["chown", "postfix", str(self.folder / "postfix/state")], check=True)
         (self.folder / "mail").chmod(0o1777)
         if not self.ports:
             self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
@@ -266,18 +206,25 @@ class Peer(Server):
     def _write_configuration(self) -> None:
         postfix, dovecot = self.folder / "postfix", self.folder / "dovecot"
         common = {"certificate": self.folder / "server.pem", "key": self.folder / "server.key", "domain": self.domain}
-        paths = {"queue": postfix / "queue", "state": postfix / "state", "log": postfix / "maillog"}
-        (postfix / "main.cf").write_text(
-            MAIN_CF.format(
-                **common,
-                **paths,
-                root=postfix,
-                recipients=postfix / "recipients",
-                lmtp=dovecot / "run/lmtp",
-                sasl=dovecot / "run/auth-postfix",
-            )
+        settings = (
+            "myhostname = localhost",
+            f"virtual_mailbox_domains = {self.domain}",
+            f"virtual_mailbox_maps = hash:{postfix}/recipients",
+            f"virtual_transport = lmtp:unix:{dovecot}/run/lmtp",
+            f"smtpd_tls_cert_file = {common['certificate']}",
+            f"smtpd_tls_key_file = {common['key']}",
+            "smtpd_tls_security_level = may",
+            "smtpd_tls_auth_only = yes",
+            "smtpd_sasl_type = dovecot",
+            f"smtpd_sasl_path = {dovecot}/run/auth-postfix",
         )
-        (postfix / "master.cf").write_text(MASTER_CF.format(**self.ports))
+        at = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
+        services = (
+            service(at["smtp"]),
+            service(at["submission"], "smtpd_tls_security_level=encrypt", *SUBMISSION),
+            service(at["submissions"], "smtpd_tls_wrappermode=yes", *SUBMISSION),
+        )
+        Postfix(postfix, settings, services).set_up()
         (dovecot / "users").touch(mode=0o644)
         (postfix / "recipients").touch(mode=0o644)
         self._index_recipients()
@@ -405,15 +352,6 @@ class Peer(Server):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def open_the_way(folder: Path) -> None:
-    """Let the servers' own users walk into ``folder`` when it lies in a private temporary folder."""
-    for one in (folder, *folder.parents):
-        if one in (Path("/"), Path("/tmp")):
-            return
-        if one.stat().st_mode & 0o011 != 0o011 and one.is_relative_to(tempfile.gettempdir()):
-            one.chmod(one.stat().st_mode | 0o011)
 
 
 SIGNS_CERTIFICATES = x509.KeyUsage(

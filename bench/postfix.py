@@ -14,6 +14,7 @@ from pathlib import Path
 
 PROGRAM = Path("/usr/sbin/postfix")
 START_TIME_S = 20
+STARTED = "daemon started"
 
 MAIN_CF = """\
 compatibility_level = 3.6
@@ -121,14 +122,21 @@ class Postfix:
         deadline = time.monotonic() + within_s
         while (log := self.log).count(text) < count:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"Postfix does not say {text!r} {count} times: {log[-3000:]}")
+                raise RuntimeError(
+                    f"Postfix does not say {text!r} {count} times: {log[-3000:]}\n{self._said()[-2000:]}"
+                )
             time.sleep(0.05)  # it gives no event to wait on
         return log
 
     def start(self) -> "Postfix":
         """Start it; returns when it takes connections."""
+        begun = self.log.count(STARTED)
         self._run("start", *self.wrapper)
-        self.await_log("daemon started", within_s=START_TIME_S)
+        try:
+            self.await_log(STARTED, begun + 1, within_s=START_TIME_S)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:
@@ -151,8 +159,11 @@ class Postfix:
                 check=False,
             )
         if done.returncode:
-            said = (self.folder / "command.log").read_text(errors="replace")
-            raise RuntimeError(f"postfix {word}: {said[-2000:]}{self.log[-2000:]}")
+            raise RuntimeError(f"postfix {word}: {self._said()[-2000:]}{self.log[-2000:]}")
+
+    def _said(self) -> str:
+        """By its commands, which the log does not have."""
+        return (self.folder / "command.log").read_text(errors="replace")
 
     def __enter__(self) -> "Postfix":
         return self.set_up().start()

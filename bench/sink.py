@@ -3,61 +3,17 @@
 Files lie under one folder, written here; no service of the system is touched. Needs root and the package postfix.
 """
 
-import os
 import re
-import subprocess
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peer import MASTER_CF, open_the_way, write_certificate
+from peer import write_certificate
+from postfix import Postfix, service
 from server import free_ports
 
 DOMAIN = "sink.example"
-START_TIME_S = 20
 MAIL_ID = 8
 """Debian's user and group `mail`."""
-
-MAIN_CF = """\
-compatibility_level = 3.6
-queue_directory = {folder}/queue
-data_directory = {folder}/state
-maillog_file = {folder}/maillog
-maillog_file_prefixes = {folder}
-import_environment = MAIL_CONFIG
-myhostname = localhost
-mydestination =
-local_recipient_maps =
-alias_maps =
-mynetworks =
-inet_interfaces = loopback-only
-inet_protocols = ipv4
-virtual_mailbox_domains = {domain}
-virtual_mailbox_maps = static:all
-virtual_mailbox_base = {folder}/mail
-virtual_uid_maps = static:{mail}
-virtual_gid_maps = static:{mail}
-virtual_minimum_uid = 1
-virtual_transport = {transport}
-virtual_destination_concurrency_limit = 2
-smtpd_tls_cert_file = {folder}/server.pem
-smtpd_tls_key_file = {folder}/server.key
-smtpd_tls_security_level = encrypt
-smtpd_tls_mandatory_protocols = >=TLSv1.2
-message_size_limit = 0
-mailbox_size_limit = 0
-virtual_mailbox_limit = 0
-{settings}
-"""
-
-
-def why_not() -> str | None:
-    """What is missing for Postfix to run here, in words."""
-    if os.geteuid() != 0:
-        return "Postfix starts as root only"
-    if not Path("/usr/sbin/postfix").exists():
-        return "/usr/sbin/postfix missing: apt-get install postfix"
-    return None
 
 
 @dataclass
@@ -70,28 +26,34 @@ class Sink:
     settings: tuple[str, ...] = ()
     """Further lines of ``main.cf``."""
     port: int = field(default=0)
+    _postfix: Postfix = field(init=False, repr=False)
 
     def set_up(self) -> "Sink":
         """Write certificate and configuration."""
-        reason = why_not()
-        if reason is not None:
-            raise RuntimeError(reason)
-        for name in ("", "queue", "state", "mail"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        open_the_way(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
-        subprocess.run(["chown", "postfix", str(self.folder / "state")], check=True)
-        (self.folder / "mail").chmod(0o1777)
         self.port = self.port or free_ports(1)[0]
-        write_certificate(self.folder)
-        transport = "virtual" if self.keeps else "discard:"
-        (self.folder / "main.cf").write_text(
-            MAIN_CF.format(
-                folder=self.folder, domain=DOMAIN, mail=MAIL_ID, transport=transport, settings="\n".join(self.settings)
-            )
+        settings = (
+            "myhostname = localhost",
+            "mynetworks =",
+            f"virtual_mailbox_domains = {DOMAIN}",
+            "virtual_mailbox_maps = static:all",
+            f"virtual_mailbox_base = {self.folder}/mail",
+            f"virtual_uid_maps = static:{MAIL_ID}",
+            f"virtual_gid_maps = static:{MAIL_ID}",
+            "virtual_minimum_uid = 1",
+            f"virtual_transport = {'virtual' if self.keeps else 'discard:'}",
+            "virtual_destination_concurrency_limit = 2",
+            f"smtpd_tls_cert_file = {self.folder}/server.pem",
+            f"smtpd_tls_key_file = {self.folder}/server.key",
+            "smtpd_tls_security_level = encrypt",
+            "smtpd_tls_mandatory_protocols = >=TLSv1.2",
+            *self.settings,
         )
-        services = MASTER_CF[: MASTER_CF.index("127.0.0.1:{submission}")] + MASTER_CF[MASTER_CF.index("pickup") :]
-        (self.folder / "master.cf").write_text(services.format(smtp=self.port))
+        self._postfix = Postfix(self.folder, settings, [service(f"127.0.0.1:{self.port}")]).set_up()
+        (self.folder / "mail").mkdir(exist_ok=True)
+        (self.folder / "mail").chmod(0o1777)
+        write_certificate(self.folder)
         return self
 
     @property
@@ -100,29 +62,16 @@ class Sink:
 
     @property
     def log(self) -> str:
-        path = self.folder / "maillog"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return self._postfix.log
 
     def start(self) -> "Sink":
         """Start it; returns when it takes connections."""
-        before = self.log.count("daemon started")
-        self._postfix("start")
-        deadline = time.monotonic() + START_TIME_S
-        while self.log.count("daemon started") == before:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"Postfix does not start: {self.log[-2000:]}")
-            time.sleep(0.02)
+        self._postfix.start()
         return self
 
     def stop(self) -> None:
         """End it."""
-        self._postfix("stop")
-
-    def _postfix(self, word: str) -> None:
-        words = ["/usr/sbin/postfix", "-c", str(self.folder), word]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"postfix {word}: {done.stderr}{self.log[-2000:]}")
+        self._postfix.stop()
 
     def __enter__(self) -> "Sink":
         return self.set_up().start()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ca_support import Issued
+from tls_support import Certified
 
 Answering = Callable[[BaseHTTPRequestHandler], None]
 
@@ -25,7 +25,7 @@ class WebServer:
 
 
 @contextmanager
-def web_server(issued: Issued, *, address: str = "127.0.0.1", port: int = 0) -> Iterator[WebServer]:
+def web_server(shown: Certified, *, address: str = "127.0.0.1", port: int = 0) -> Iterator[WebServer]:
     """HTTPS with one certificate; ``port`` 0: a free one."""
     server = WebServer(0)
 
@@ -61,7 +61,7 @@ def web_server(issued: Issued, *, address: str = "127.0.0.1", port: int = 0) -> 
         connection.asked_for = name
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(issued.chain, issued.key)
+    shown.load_into(context)
     context.sni_callback = named
     with Listening((address, port), Answers) as listening:
         server.port = listening.server_address[1]

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from postfix import Postfix, service, why_not
 from tls_support import Certified
 
 START_S = 20
@@ -88,60 +89,37 @@ def open_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _find(name: str) -> str:
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
 # Postfix
 
 
 @contextmanager
 def receiving_postfix(folder: Path, services: dict[str, Sequence[str]]) -> Iterator[tuple[dict[str, Place], Maildir]]:
     """Where each service is, by name; ``services`` gives the settings of each (``main.cf`` words)."""
-    command = _find("postfix")
-    if os.geteuid() != 0:
-        pytest.skip("Postfix starts as root only")
-    config, queue, data, box = (folder / name for name in ("etc", "queue", "data", "box"))
-    for one in (config, queue, data, box):
-        one.mkdir()
-    for one in (data, box):
-        shutil.chown(one, "postfix")
-    uid = data.stat().st_uid
-    (config / "main.cf").write_text(
-        f"compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {data}\nmyhostname = mx.p.example\n"
-        "inet_interfaces = loopback-only\ninet_protocols = ipv4\nmydestination =\nalias_maps =\nmynetworks =\n"
-        f"virtual_mailbox_domains = p.example, xn--bcher-kva.example\nvirtual_mailbox_base = {box}\n"
-        f"virtual_mailbox_maps = inline:{{ bob@p.example=bob/ {{ü@p.example=u/}} bob@xn--bcher-kva.example=bob/ }}\n"
-        f"virtual_uid_maps = static:{uid}\nvirtual_gid_maps = static:{uid}\nvirtual_minimum_uid = {uid}\n"
-        f"maillog_file = {queue}/maillog\nmaillog_file_prefixes = {queue}\nimport_environment = MAIL_CONFIG\n"
-        "smtpd_relay_restrictions = reject_unauth_destination\nmessage_size_limit = 30000000\n"
-        "virtual_mailbox_limit = 0\nsmtputf8_enable = yes\nsmtpd_tls_loglevel = 1\n"
+    if reason := why_not():
+        pytest.skip(reason)
+    box = folder / "box"
+    box.mkdir()
+    shutil.chown(box, "postfix")
+    uid = box.stat().st_uid
+    settings = (
+        "myhostname = mx.p.example",
+        "mynetworks =",
+        "virtual_mailbox_domains = p.example, xn--bcher-kva.example",
+        f"virtual_mailbox_base = {box}",
+        "virtual_mailbox_maps = inline:{ bob@p.example=bob/ {ü@p.example=u/} bob@xn--bcher-kva.example=bob/ }",
+        f"virtual_uid_maps = static:{uid}",
+        f"virtual_gid_maps = static:{uid}",
+        f"virtual_minimum_uid = {uid}",
+        "smtpd_relay_restrictions = reject_unauth_destination",
+        "message_size_limit = 30000000",
+        "smtputf8_enable = yes",
+        "smtpd_tls_loglevel = 1",
     )
-    master = Path("/etc/postfix/master.cf")
-    if not master.exists():
-        master = Path("/usr/share/postfix/master.cf.dist")
-    lines = [
-        one.replace(" y ", " n ") for one in master.read_text().splitlines() if not one.startswith("smtp      inet")
-    ]
-    if not any(line.startswith("postlog") for line in lines):
-        lines.append("postlog   unix-dgram n  -       n       -       1       postlogd")
     address = own_address()
     places = {name: Place(address, 1025 + number) for number, name in enumerate(services)}
-    for name, settings in services.items():
-        lines.append(f"{address}:{places[name].port} inet n - n - - smtpd")
-        lines += [f"  -o {setting}" for setting in settings]
-    (config / "master.cf").write_text("\n".join(lines) + "\n")
-    begun = subprocess.run([command, "-c", str(config), "start"], capture_output=True, text=True)
-    assert begun.returncode == 0, begun.stdout + begun.stderr
-    try:
-        for place in places.values():
-            await_port(place, queue / "maillog")
+    listening = [service(f"{address}:{places[name].port}", *own) for name, own in services.items()]
+    with Postfix(folder / "postfix", settings, listening):
         yield places, Maildir(box)
-    finally:
-        subprocess.run([command, "-c", str(config), "stop"], check=True, capture_output=True)
 
 
 # Unpacked servers

@@ -1,6 +1,8 @@
-"""Certificates of every kind for tests of what a server proves: authorities, chains, and what is wrong with them."""
+"""Certificates of every kind for tests: authorities, chains, what nobody issued, and what is wrong with them."""
 
 import ssl
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -19,7 +21,7 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass
 class Certified:
-    """A certificate with its key, and those above it that a server sends with it."""
+    """A certificate with its key, and those above it that are sent with it."""
 
     certificate: x509.Certificate
     key: Key
@@ -28,6 +30,11 @@ class Certified:
     @property
     def chain_pem(self) -> bytes:
         return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (self.certificate, *self.above))
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """As it is shown in a handshake, DER."""
+        return tuple(one.public_bytes(serialization.Encoding.DER) for one in (self.certificate, *self.above))
 
     @property
     def key_pem(self) -> bytes:
@@ -56,6 +63,11 @@ class Certified:
         key.write_bytes(self.key_pem)
         key.chmod(0o600)
         return chain, key
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Let it show this certificate."""
+        with tempfile.TemporaryDirectory() as folder:
+            context.load_cert_chain(*self.write(Path(folder)))
 
     def server(self, folder: Path, minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> ssl.SSLContext:
         """A server's context with this certificate."""
@@ -99,10 +111,7 @@ class Authority(Certified):
         """A certificate for host names and IP addresses; times are from now."""
         own = _key(key) if isinstance(key, str) else key
         builder = _builder(common_name, self.certificate.subject, own, start, end, is_authority=is_authority)
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), False)
-        if purposes and not is_authority:
-            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), False)
+        builder = _extended(builder, names, () if is_authority else purposes)
         certificate = builder.sign(self.key, hashes.SHA256())
         return Authority(certificate, own, [self.certificate, *self.above] if sends_authority else [])
 
@@ -114,10 +123,34 @@ def _name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def _extended(
+    builder: x509.CertificateBuilder, names: Sequence[str], purposes: Sequence[ObjectIdentifier]
+) -> x509.CertificateBuilder:
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), False)
+    if purposes:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), False)
+    return builder
+
+
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""Python 3.13 refuses an authority that does not say so."""
+
+
 def _builder(
     name: str, issuer: x509.Name, key: Key, start: timedelta, end: timedelta, *, is_authority: bool
 ) -> x509.CertificateBuilder:
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
         .issuer_name(issuer)
@@ -128,6 +161,7 @@ def _builder(
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
     )
+    return builder.add_extension(SIGNS_CERTIFICATES, True) if is_authority else builder
 
 
 def authority(name: str = "Test authority") -> Authority:
@@ -138,11 +172,14 @@ def authority(name: str = "Test authority") -> Authority:
     return Authority(builder.sign(key, hashes.SHA256()), key)
 
 
-def self_signed(*names: str) -> Certified:
-    """A server's certificate that nobody issued."""
+def self_signed(
+    *names: str,
+    start: timedelta = timedelta(hours=-1),
+    end: timedelta = timedelta(days=30),
+    purposes: tuple[ObjectIdentifier, ...] = (),
+) -> Certified:
+    """A certificate that nobody issued."""
     key = _key("ec")
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
-    builder = _builder("server", subject, key, timedelta(hours=-1), timedelta(days=30), is_authority=False)
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), False)
-    return Certified(builder.sign(key, hashes.SHA256()), key)
+    builder = _builder("server", subject, key, start, end, is_authority=False)
+    return Certified(_extended(builder, names, purposes).sign(key, hashes.SHA256()), key)

@@ -5,24 +5,25 @@ Each domain of `DOMAINS` is wrong in one way, or right in one way. All of it liv
 """
 
 import os
+import shutil
 import socket
 import socketserver
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from email import message_from_bytes
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from ca_support import Issued, TestAuthority
-from clients_support import run
 from dns_support import DnsNetwork, tlsa
 from https_support import WebServer, send_text, web_server
+from postfix import Postfix, service, why_not
+from tls_support import Certified, authority
 
 WEB = "192.0.2.40"
 MAILBOX = "received/"
@@ -86,58 +87,6 @@ SHARED = {
 }
 ADDRESSES = (*dict.fromkeys(one.address for one in DOMAINS), WEB)
 
-_MAIN = """\
-compatibility_level = 3.6
-queue_directory = {queue}
-data_directory = {data}
-maillog_file = {log}
-maillog_file_prefixes = {folder}
-import_environment = MAIL_CONFIG
-myhostname = world.example
-mydestination =
-alias_maps =
-inet_interfaces = all
-inet_protocols = ipv4
-local_recipient_maps =
-smtputf8_enable = {utf8}
-virtual_mailbox_domains = {domains}
-virtual_mailbox_maps = static:{mailbox}
-virtual_mailbox_base = {folder}
-virtual_uid_maps = static:{uid}
-virtual_gid_maps = static:{uid}
-virtual_minimum_uid = 1
-message_size_limit = 0
-mailbox_size_limit = 0
-virtual_mailbox_limit = 0
-smtpd_tls_received_header = yes
-smtpd_tls_security_level = may
-smtpd_tls_loglevel = 1
-smtpd_recipient_restrictions = check_recipient_access pcre:{answers}, permit_auth_destination, reject
-smtpd_peername_lookup = no
-smtpd_client_connection_count_limit = 0
-smtpd_client_connection_rate_limit = 0
-"""
-_SERVICES = """\
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-proxywrite unix - - n - 1 proxymap
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-error unix - - n - - error
-retry unix - - n - - error
-virtual unix - n n - - virtual
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
-"""
 _ANSWERS = """\
 /^full@/ 452 4.2.2 Mailbox is full, try later
 /^gone@/ 550 5.1.1 No such person
@@ -151,8 +100,8 @@ class World:
     folder: Path
     dns: DnsNetwork
     web: WebServer
-    authority: TestAuthority
-    certificates: dict[str, Issued] = field(default_factory=dict)
+    postfix: Postfix
+    certificates: dict[str, Certified] = field(default_factory=dict)
 
     @property
     def maildir(self) -> Path:
@@ -174,8 +123,7 @@ class World:
 
     def log(self) -> str:
         """Postfix's."""
-        path = self.folder / "postfix" / "log"
-        return path.read_text() if path.exists() else ""
+        return self.postfix.log
 
 
 @contextmanager
@@ -184,9 +132,12 @@ def world(folder: Path, *, utf8: bool = True) -> Iterator[World]:
 
     ``folder`` is one that Postfix's own user reaches (`open_folder`).
     """
-    authorities = {name: TestAuthority(folder / name, name) for name in ("world", "nobody", "private")}
+    authorities = {name: authority(name) for name in ("world", "nobody", "private")}
+    files = {name: one.write_pem(folder, name) for name, one in authorities.items()}
     issued = {
-        one.name: authorities[one.by].issue(*(one.names or (one.host,)), days=one.days, stem=one.name)
+        one.name: authorities[one.by].issue(
+            *(one.names or (one.host,)), start=timedelta(days=min(0, one.days) - 1), end=timedelta(days=one.days)
+        )
         for one in DOMAINS
         if one.name not in SHARED
     }
@@ -194,19 +145,19 @@ def world(folder: Path, *, utf8: bool = True) -> Iterator[World]:
         issued[name] = issued[f"{server}.example"]
     zones = {one.name: _zone(one, issued[one.name]) for one in DOMAINS}
     zones |= {"null.example": "@ MX 0 .", "nowhere.example": "www A 192.0.2.99"}
-    web = authorities["world"].issue(*(f"mta-sts.{one.name}" for one in DOMAINS if one.sts), stem="web")
+    web = authorities["world"].issue(*(f"mta-sts.{one.name}" for one in DOMAINS if one.sts))
     with ExitStack() as running:
         signed = [one.name for one in DOMAINS if one.signed]
         dns = running.enter_context(DnsNetwork(folder, zones, signed=signed, dead=["dead.example"]))
         server = running.enter_context(web_server(web, address=WEB, port=443))
-        made = World(folder, dns, server, authorities["world"], issued)
+        postfix = running.enter_context(_postfix(folder / "postfix", issued, utf8))
+        made = World(folder, dns, server, postfix, issued)
         server.pages["/.well-known/mta-sts.txt"] = _answer_policy
-        running.enter_context(_postfix(folder / "postfix", issued, utf8))
         for one in DOMAINS:
             if one.program != "postfix":
                 running.enter_context(_impostor(one))
         before = os.environ.get("SSL_CERT_FILE")
-        os.environ["SSL_CERT_FILE"] = str(authorities["world"].file)
+        os.environ["SSL_CERT_FILE"] = str(files["world"])
         try:
             yield made
         finally:
@@ -216,7 +167,7 @@ def world(folder: Path, *, utf8: bool = True) -> Iterator[World]:
                 os.environ["SSL_CERT_FILE"] = before
 
 
-def _zone(one: Domain, issued: Issued) -> str:
+def _zone(one: Domain, issued: Certified) -> str:
     lines = [f"@ MX 10 mx.{SHARED[one.name]}.example." if one.name in SHARED else "@ MX 10 mx", f"mx A {one.address}"]
     if one.tlsa:
         octets = issued.spki if one.tlsa == "right" else b"another key"
@@ -232,45 +183,45 @@ def _answer_policy(asked: BaseHTTPRequestHandler) -> None:
     send_text(asked, POLICY.format(mode=one.sts, mx=one.host))
 
 
-@contextmanager
-def _postfix(folder: Path, issued: dict[str, Issued], utf8: bool) -> Iterator[None]:
-    folder.mkdir()
-    config, queue, data, received = (folder / name for name in ("etc", "queue", "data", "received"))
-    for one in (config, queue, data, received):
-        one.mkdir()
-    subprocess.run(["chown", "postfix", str(data), str(received)], check=True)
+def _postfix(folder: Path, issued: dict[str, Certified], utf8: bool) -> Postfix:
+    """All the servers that are one."""
+    received = folder / "received"
+    received.mkdir(parents=True)
+    shutil.chown(received, "postfix")
     uid = received.stat().st_uid
-    answers = config / "answers"
+    answers = folder / "answers"
     answers.write_text(_ANSWERS)
-    (config / "main.cf").write_text(
-        _MAIN.format(
-            folder=folder,
-            queue=queue,
-            data=data,
-            log=folder / "log",
-            domains=" ".join(one.name for one in DOMAINS),
-            mailbox=MAILBOX,
-            uid=uid,
-            answers=answers,
-            utf8="yes" if utf8 else "no",
-        ).replace("pcre:", "regexp:")
+    for name, shown in issued.items():
+        (folder / f"{name}.pem").write_bytes(shown.key_pem + shown.chain_pem)
+    services = [
+        service(
+            f"{one.address}:25",
+            f"myhostname={one.host}",
+            f"smtpd_tls_chain_files={folder}/{one.name}.pem",
+            *one.settings,
+        )
+        for one in DOMAINS
+        if one.program == "postfix" and one.name not in SHARED
+    ]
+    settings = (
+        "myhostname = world.example",
+        "inet_interfaces = all",
+        f"smtputf8_enable = {'yes' if utf8 else 'no'}",
+        f"virtual_mailbox_domains = {' '.join(one.name for one in DOMAINS)}",
+        f"virtual_mailbox_maps = static:{MAILBOX}",
+        f"virtual_mailbox_base = {folder}",
+        f"virtual_uid_maps = static:{uid}",
+        f"virtual_gid_maps = static:{uid}",
+        "virtual_minimum_uid = 1",
+        "smtpd_tls_received_header = yes",
+        "smtpd_tls_security_level = may",
+        "smtpd_tls_loglevel = 1",
+        f"smtpd_recipient_restrictions = check_recipient_access regexp:{answers}, permit_auth_destination, reject",
+        "smtpd_peername_lookup = no",
+        "smtpd_client_connection_count_limit = 0",
+        "smtpd_client_connection_rate_limit = 0",
     )
-    services = ""
-    for one in DOMAINS:
-        if one.program == "postfix" and one.name not in SHARED:
-            settings = (
-                f"myhostname={one.host}",
-                f"smtpd_tls_cert_file={issued[one.name].chain}",
-                f"smtpd_tls_key_file={issued[one.name].key}",
-                *one.settings,
-            )
-            services += f"{one.address}:25 inet n - n - - smtpd\n" + "".join(f"  -o {it}\n" for it in settings)
-    (config / "master.cf").write_text(services + _SERVICES)
-    run("/usr/sbin/postfix", "-c", str(config), "start", home=folder)
-    try:
-        yield
-    finally:
-        run("/usr/sbin/postfix", "-c", str(config), "stop", home=folder)
+    return Postfix(folder, settings, services)
 
 
 # Servers and men in the middle that Postfix cannot be.
@@ -340,6 +291,8 @@ class _Stripper(socketserver.StreamRequestHandler):
 
 def needs_programs() -> None:
     """Skip where one of the real servers is missing."""
-    for program in ("/usr/sbin/postfix", "/usr/sbin/unbound", "/usr/sbin/nsd"):
+    if reason := why_not():
+        pytest.skip(reason)
+    for program in ("/usr/sbin/unbound", "/usr/sbin/nsd"):
         if not Path(program).exists():
             pytest.skip(f"{program} is not installed")

@@ -4,18 +4,16 @@ import base64
 import smtplib
 import ssl
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from certificate_support import SERVER, Issued, issue
-from clients_support import make_mail, read_all, run
+import tls_support
+from clients_support import make_mail, read_all
 from daemon import Account, Daemon
-from postfix_support import Find, running_postfix
-
-DELIVERY_TIME_S = 60
+from postfix_support import running_postfix
 
 
 @dataclass
@@ -55,14 +53,15 @@ class Gated:
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gated]:
     folder = tmp_path_factory.mktemp("gated")
-    root = issue("a root", ca=True)
-    (folder / "root.pem").write_text(root.pem)
-    middle = issue("between", root, ca=True)
-    pinned = issue("mail.pinned.example", usages=(SERVER,), days=(-30, -3))
-    certificates: dict[str, Issued] = {
+    root, client = tls_support.authority("a root"), (tls_support.CLIENT,)
+    root.write_pem(folder, "root")
+    middle = root.issue(is_authority=True, common_name="between", sends_authority=False)
+    old = {"start": timedelta(days=-30), "end": timedelta(days=-3)}
+    pinned = tls_support.self_signed("mail.pinned.example", purposes=(tls_support.SERVER,), **old)
+    certificates: dict[str, tls_support.Certified] = {
         "pinned": pinned,
-        "issued": issue("mail.issued.example", middle),
-        "stranger": issue("mail.issued.example", issue("another root", ca=True)),
+        "issued": middle.issue("mail.issued.example", purposes=client),
+        "stranger": tls_support.authority("another root").issue("mail.issued.example", purposes=client),
     }
     shown = {name: one.write(folder, name) for name, one in certificates.items()}
     tables = (
@@ -136,7 +135,7 @@ def test_a_network_is_enough_where_nothing_else_is_set(tmp_path: Path) -> None:
             assert near.send(smtp, "bob@near.example") == "taken"
 
 
-def test_openssl_is_asked_for_a_certificate_only_by_who_needs_one(gated: Gated, program: Find) -> None:
+def test_openssl_is_asked_for_a_certificate_only_by_who_needs_one(gated: Gated, program: Callable[[str], str]) -> None:
     def asked(port: str) -> bool:
         words = (
             program("openssl"),
@@ -157,7 +156,7 @@ def test_openssl_is_asked_for_a_certificate_only_by_who_needs_one(gated: Gated, 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 @pytest.mark.parametrize(("port", "is_resumed"), [("submission", True), ("smtp", False)])
 def test_a_session_is_not_resumed_where_a_chain_must_be_seen(
-    gated: Gated, program: Find, tmp_path: Path, version: str, port: str, is_resumed: bool
+    gated: Gated, program: Callable[[str], str], tmp_path: Path, version: str, port: str, is_resumed: bool
 ) -> None:
     chain, key = gated.shown["issued"]
     session = tmp_path / "session"
@@ -173,20 +172,14 @@ def test_a_session_is_not_resumed_where_a_chain_must_be_seen(
     assert again == is_resumed
 
 
-def test_postfix_shows_its_certificate(gated: Gated, program: Find, tmp_path: Path) -> None:
+def test_postfix_shows_its_certificate(gated: Gated, tmp_path: Path) -> None:
     chain, key = gated.shown["issued"]
     copies = tmp_path / "chain.pem", tmp_path / "key.pem"
     for copy, file in zip(copies, (chain, key), strict=True):
         copy.write_bytes(file.read_bytes())
     settings = (f"smtp_tls_cert_file = {copies[0]}", f"smtp_tls_key_file = {copies[1]}")
-    with running_postfix(gated.daemon, program, tmp_path, *settings) as config:
+    with running_postfix(gated.daemon, *settings) as postfix:
         content = make_mail("by Postfix, with a certificate", to=gated.account.address)
-        run(
-            *(program("sendmail"), "-C", str(config), "-f", "bob@issued.example", "-i", gated.account.address),
-            home=tmp_path,
-            stdin=content.replace(b"\r\n", b"\n"),
-        )
-        deadline = time.monotonic() + DELIVERY_TIME_S
-        while not any(b"by Postfix, with a certificate" in one for one in read_all(gated.daemon, gated.account)):
-            assert time.monotonic() < deadline, (config.parent / "queue" / "maillog").read_text()[-3000:]
-            time.sleep(0.2)  # Postfix gives no event to wait on
+        postfix.send("bob@issued.example", content, gated.account.address)
+        postfix.await_log("status=sent")
+    assert any(b"by Postfix, with a certificate" in one for one in read_all(gated.daemon, gated.account))

@@ -5,13 +5,15 @@ import signal
 import smtplib
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from clients_support import make_mail, read_all, run
+from clients_support import SENDER, make_mail, read_all, run
 from daemon import Daemon
-from postfix_support import Find, running_postfix
+from postfix import Postfix
+from postfix_support import running_postfix
+from receiving_support import open_folder
 from server import free_ports
 
 DELIVERY_TIME_S = 60
@@ -22,6 +24,12 @@ def own(tmp_path: Path) -> Iterator[Daemon]:
     """A daemon whose key the test may change."""
     with Daemon(tmp_path / "daemon") as running:
         yield running
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with open_folder() as made:
+        yield made
 
 
 def given_lines(own: Daemon, folder: Path) -> dict[str, str]:
@@ -35,7 +43,6 @@ def given_lines(own: Daemon, folder: Path) -> dict[str, str]:
 
 def put(given: dict[str, str], folder: Path, policy: str) -> list[str]:
     """Make the maps as the lines say; what else belongs into main.cf, where the last line of a name counts."""
-    folder.mkdir()
     files = {**given, "tls_policy": given[policy]}
     for name in [name for name in files if name not in ("main.cf", "as root", "pins")]:
         (folder / name).write_text(files[name])
@@ -44,20 +51,8 @@ def put(given: dict[str, str], folder: Path, policy: str) -> list[str]:
     return [*given["main.cf"].splitlines(), "relayhost =", "smtp_tls_CAfile =", "smtp_tls_security_level = none"]
 
 
-def deliver(config: Path, program: Find, home: Path, address: str, subject: str) -> None:
-    content = make_mail(subject, to=address).replace(b"\r\n", b"\n")
-    words = (program("sendmail"), "-C", str(config), "-f", "bob@partner.example", "-i", address)
-    run(*words, home=home, stdin=content)
-
-
-def await_log(config: Path, text: str, count: int) -> str:
-    """The log, once it has a text so often."""
-    log = config.parent / "queue" / "maillog"
-    deadline = time.monotonic() + DELIVERY_TIME_S
-    while (found := log.read_text() if log.exists() else "").count(text) < count:
-        assert time.monotonic() < deadline, found[-3000:]
-        time.sleep(0.1)  # Postfix gives no event to wait on
-    return found
+def deliver(postfix: Postfix, address: str, subject: str) -> None:
+    postfix.send(SENDER, make_mail(subject, to=address), address)
 
 
 def roll(own: Daemon) -> None:
@@ -74,41 +69,40 @@ def roll(own: Daemon) -> None:
 
 @pytest.mark.parametrize("policy", ["tls_policy", "pins"])
 def test_postfix_delivers_by_the_lines_over_a_change_of_keys(
-    own: Daemon, program: Find, tmp_path: Path, policy: str
+    own: Daemon, program: Callable[[str], str], folder: Path, tmp_path: Path, policy: str
 ) -> None:
     account = own.add_user("ann")
     own.command("cert", "next")
-    folder = tmp_path / "given"
     settings = put(given_lines(own, folder), folder, policy)
     hop = f"[localhost]:{own.ports['smtp']}"
     assert "servername=localhost" in run(program("postmap"), "-q", hop, str(folder / "tls_policy"), home=tmp_path)
-    with running_postfix(own, program, tmp_path, *settings) as config:
-        deliver(config, program, tmp_path, account.address, "one")
-        assert "Verified TLS connection" in await_log(config, "status=sent", 1)
+    with running_postfix(own, *settings) as postfix:
+        deliver(postfix, account.address, "one")
+        assert "Verified TLS connection" in postfix.await_log("status=sent", 1)
         # The key to come: who goes by pins was told of it, who goes by the authority need not be.
         roll(own)
-        deliver(config, program, tmp_path, account.address, "two")
-        await_log(config, "status=sent", 2)
+        deliver(postfix, account.address, "two")
+        postfix.await_log("status=sent", 2)
         # A key that nobody was told of.
         own.command("cert", "next")
         roll(own)
-        deliver(config, program, tmp_path, account.address, "three")
+        deliver(postfix, account.address, "three")
         if policy == "pins":
-            assert "Server certificate not verified" in await_log(config, "status=deferred", 1)
+            assert "Server certificate not verified" in postfix.await_log("status=deferred", 1)
         else:
-            await_log(config, "status=sent", 3)
+            postfix.await_log("status=sent", 3)
     assert len(read_all(own, account)) == (2 if policy == "pins" else 3)
 
 
-def test_postfix_takes_mail_in_our_name_over_tls_only(own: Daemon, program: Find, tmp_path: Path) -> None:
-    folder = tmp_path / "given"
+def test_postfix_takes_mail_in_our_name_over_tls_only(
+    own: Daemon, program: Callable[[str], str], folder: Path, tmp_path: Path
+) -> None:
     settings = put(given_lines(own, folder), folder, "tls_policy")
     settings += ["mydestination = partner.example", "local_recipient_maps =", "myorigin = partner.example"]
     tls = own.data / "tls"
-    # Without a log file: nobody reads it here, and postlogd has been seen to keep smtpd waiting for ever.
-    settings += [f"smtpd_tls_chain_files = {tls / 'key.pem'}, {tls / 'chain.pem'}", "maillog_file ="]
+    settings += [f"smtpd_tls_chain_files = {tls / 'key.pem'}, {tls / 'chain.pem'}"]
     (port,) = free_ports(1)
-    with running_postfix(own, program, tmp_path, *settings, port=port), smtplib.SMTP("127.0.0.1", port) as client:
+    with running_postfix(own, *settings, port=port), smtplib.SMTP("127.0.0.1", port) as client:
         answers = []
         for sender in ("ann@example.com", "eve@elsewhere.example"):
             client.mail(sender)

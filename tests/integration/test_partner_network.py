@@ -90,8 +90,8 @@ def the_world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def sender(the_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    pin = base64.b64encode(sha256(the_world.certificates["unknown.example"].spki).digest()).decode()
-    private = the_world.folder / "private" / "ca.pem"
+    pin = base64.b64encode(the_world.certificates["unknown.example"].pin).decode()
+    private = the_world.folder / "private.pem"
     tables = TABLES.format(resolver=the_world.dns.resolver, pin=pin, private=private)
     with Daemon(tmp_path_factory.mktemp("sender"), tables=tables) as running:
         yield running

@@ -19,7 +19,8 @@ from threading import Thread
 
 import pytest
 from daemon import Account, Daemon
-from sink import DOMAIN, Sink, why_not
+from postfix import why_not
+from sink import DOMAIN, Sink
 
 PATIENCE_S = 120
 MESSAGES = 25

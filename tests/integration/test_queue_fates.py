@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from clients_support import read_all
 from daemon import Account, Daemon
-from sink import DOMAIN, Sink, why_not
+from postfix import why_not
+from sink import DOMAIN, Sink
 
 PATIENCE_S = 60
 QUICK = '[outbound]\nretry = "1s"\nlongest_retry = "2s"\nwarn_after = "2s"\ndelay_after = "5s"\n'

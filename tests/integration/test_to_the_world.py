@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from daemon import Account, Daemon
-from sink import DOMAIN, Sink, why_not
+from postfix import why_not
+from sink import DOMAIN, Sink
 
 PATIENCE_S = 40
 QUICK = '[outbound]\nretry = "1s"\nlongest_retry = "2s"\nwarn_after = "1s"\ndelay_after = "1h"\n'

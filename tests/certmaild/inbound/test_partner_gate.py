@@ -1,14 +1,15 @@
 """Who may send in a partner's name: every way of proof, and every reason for a refusal."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from random import Random
 
 import pytest
-from certificate_support import SERVER, Issued, issue
-from cryptography.x509.oid import ExtendedKeyUsageOID
+import tls_support
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from tls_support import Authority, Certified
 
 from certmaild.inbound.partner_gate import PartnerGate, PartnerProof
 from certmaild.keystore.tls_values import Pem
@@ -18,14 +19,31 @@ from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.interfaces import TlsFacts
 
 NOW = datetime.now(UTC).timestamp()
-ROOT, OTHER = issue("a root", ca=True), issue("another root", ca=True)
-MIDDLE = issue("between", ROOT, ca=True)
+ROOT, OTHER = tls_support.authority("a root"), tls_support.authority("another root")
+NO_CA = ROOT.issue("no ca", sends_authority=False)
+MIDDLE = ROOT.issue(is_authority=True, common_name="between", sends_authority=False)
+MIDDLE_OF_OTHER = OTHER.issue(is_authority=True, common_name="m", sends_authority=False)
 OURS = PartnerRecord("partner.example")
-BY_ROOT = replace(OURS, ca=Pem(ROOT.pem))
-GOOD = issue("mail.partner.example", ROOT)
+BY_ROOT = replace(OURS, ca=Pem(ROOT.pem.decode()))
 
 
-def tls(shown: Issued | None = None, *, version: str = "TLSv1.3") -> TlsFacts:
+def issue(
+    name: str,
+    by: Authority | None = ROOT,
+    days: tuple[int, int] = (-1, 90),
+    usages: tuple[ObjectIdentifier, ...] = (tls_support.CLIENT,),
+) -> Certified:
+    """A client's certificate, which it shows with those above it but for the root."""
+    start, end = (timedelta(days=one) for one in days)
+    if by is None:
+        return tls_support.self_signed(name, start=start, end=end, purposes=usages)
+    return by.issue(name, start=start, end=end, purposes=usages, sends_authority=by not in (ROOT, OTHER))
+
+
+GOOD = issue("mail.partner.example")
+
+
+def tls(shown: Certified | None = None, *, version: str = "TLSv1.3") -> TlsFacts:
     return TlsFacts(version, "cipher", peer_chain=() if shown is None else shown.chain)
 
 
@@ -43,8 +61,8 @@ def judge(
         (replace(OURS, networks=(ip_network("192.0.2.0/24"),)), tls(), "TLS from his network"),
         (BY_ROOT, tls(GOOD), "client certificate by his authority"),
         (BY_ROOT, tls(issue("x.example", MIDDLE)), "client certificate by his authority"),
-        (BY_ROOT, tls(issue("x.example", ROOT, usages=(SERVER,))), "client certificate by his authority"),
-        (BY_ROOT, tls(issue("x.example", ROOT, usages=())), "client certificate by his authority"),
+        (BY_ROOT, tls(issue("x.example", usages=(tls_support.SERVER,))), "client certificate by his authority"),
+        (BY_ROOT, tls(issue("x.example", usages=())), "client certificate by his authority"),
         (replace(BY_ROOT, names=("mail.partner.example",)), tls(GOOD), "client certificate by his authority"),
         (replace(BY_ROOT, names=(".example",)), tls(GOOD), "client certificate by his authority"),
         (replace(BY_ROOT, names=("*.partner.example",)), tls(GOOD), "client certificate by his authority"),
@@ -59,7 +77,7 @@ def test_what_proves_a_partner(record: PartnerRecord, facts: TlsFacts, how: str)
 
 
 def test_of_a_pinned_key_nothing_else_is_asked() -> None:
-    old = issue("elsewhere.example", days=(-90, -30), usages=(SERVER,))
+    old = issue("elsewhere.example", None, days=(-90, -30), usages=(tls_support.SERVER,))
     other_name = replace(OURS, pins=(GOOD.pin, old.pin), names=("mail.partner.example",))
     assert isinstance(judge(other_name, tls(old)), PartnerProof)
 
@@ -72,14 +90,19 @@ def test_of_a_pinned_key_nothing_else_is_asked() -> None:
         (replace(OURS, networks=(ip_network("2001:db8::/32"),)), tls(), "550 5.7.1", "is not taken from 192.0.2.1"),
         (BY_ROOT, tls(), "550 5.7.1", "needs its client certificate: none was shown"),
         (BY_ROOT, tls(issue("x.example", OTHER)), "550 5.7.1", "not by an authority that counts"),
-        (BY_ROOT, tls(issue("x.example")), "550 5.7.1", "not by an authority that counts"),
-        (BY_ROOT, tls(issue("x.example", issue("m", OTHER, ca=True))), "550 5.7.1", "not by an authority that counts"),
-        (BY_ROOT, tls(issue("x.example", issue("no ca", ROOT))), "550 5.7.1", "not by an authority that counts"),
-        (BY_ROOT, tls(issue("x.example", ROOT, days=(-90, -3))), "550 5.7.1", "the one that was shown is valid from"),
-        (BY_ROOT, tls(issue("x.example", ROOT, days=(3, 9))), "550 5.7.1", "the one that was shown is valid from"),
+        (BY_ROOT, tls(issue("x.example", None)), "550 5.7.1", "not by an authority that counts"),
         (
             BY_ROOT,
-            tls(issue("x.example", ROOT, usages=(ExtendedKeyUsageOID.CODE_SIGNING,))),
+            tls(issue("x.example", MIDDLE_OF_OTHER)),
+            "550 5.7.1",
+            "not by an authority that counts",
+        ),
+        (BY_ROOT, tls(issue("x.example", NO_CA)), "550 5.7.1", "not by an authority that counts"),
+        (BY_ROOT, tls(issue("x.example", days=(-90, -3))), "550 5.7.1", "the one that was shown is valid from"),
+        (BY_ROOT, tls(issue("x.example", days=(3, 9))), "550 5.7.1", "the one that was shown is valid from"),
+        (
+            BY_ROOT,
+            tls(issue("x.example", usages=(ExtendedKeyUsageOID.CODE_SIGNING,))),
             "550 5.7.1",
             "not by an authority that counts",
         ),
@@ -142,10 +165,10 @@ def test_a_known_server_is_recognised_whoever_it_writes_for() -> None:
 
 def test_an_authority_file_that_changes_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
-    file.write_text(OTHER.pem)
+    file.write_text(OTHER.pem.decode())
     record = replace(OURS, ca=file)
     assert isinstance(judge(record, tls(GOOD)), Refusal)
-    file.write_text(ROOT.pem)
+    file.write_text(ROOT.pem.decode())
     assert isinstance(judge(record, tls(GOOD)), PartnerProof)
     file.unlink()
     assert isinstance(judge(record, tls(GOOD)), Refusal)

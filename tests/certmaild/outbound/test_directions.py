@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ca_support import TestAuthority
 from dns_support import DnsNetwork, tlsa
 from https_support import WebServer, web_server
 from reactor_support import on_reactor, running_reactor
+from tls_support import Authority, authority
 
 from certmaild.config import Config, default
 from certmaild.dns.exchange import Server
@@ -48,13 +48,13 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DnsNetwork]:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
-    return TestAuthority(tmp_path_factory.mktemp("ca"))
+def root() -> Authority:
+    return authority()
 
 
 @pytest.fixture
-def web(authority: TestAuthority) -> Iterator[WebServer]:
-    with web_server(authority.issue("mta-sts.sts.test")) as server:
+def web(root: Authority) -> Iterator[WebServer]:
+    with web_server(root.issue("mta-sts.sts.test")) as server:
         server.pages = {PATH: POLICY}
         yield server
 
@@ -112,8 +112,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, network: DnsNetwork, web: WebServer, authority: TestAuthority) -> Iterator[World]:
-    made = World(tmp_path, network, web, authority.file)
+def world(tmp_path: Path, network: DnsNetwork, web: WebServer, root: Authority) -> Iterator[World]:
+    made = World(tmp_path, network, web, root.write_pem(tmp_path))
     yield made
     made.close()
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import tls_support
-from ca_support import TestAuthority
 from dns_support import DnsNetwork, tlsa
 from https_support import web_server
 from reactor_support import on_reactor, running_reactor
@@ -176,10 +175,10 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
-    authority = TestAuthority(folder / "ca")
-    with web_server(authority.issue("mta-sts.policy.test", "mta-sts.liar.test")) as web:
+    root = tls_support.authority()
+    with web_server(root.issue("mta-sts.policy.test", "mta-sts.liar.test")) as web:
         web.pages = {"/.well-known/mta-sts.txt": POLICY}
-        made = World(folder, tls_support.authority(), web.port, authority.file)
+        made = World(folder, tls_support.authority(), web.port, root.write_pem(folder))
         with made.dns:
             yield made
         on_reactor(made.directions.stop)

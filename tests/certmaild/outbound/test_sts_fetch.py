@@ -2,15 +2,17 @@
 
 import gzip
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Event
 
 import pytest
-from ca_support import TestAuthority
+import tls_support
 from dns_support import ScriptedLookup
 from https_support import WebServer, send_text, web_server
 from reactor_support import on_reactor, running_reactor
+from tls_support import Authority
 
 from certmaild.keystore.tls_values import TlsResult
 from certmaild.outbound.sts_fetch import FetchFailed, StsFetch
@@ -22,13 +24,18 @@ Answer = BaseHTTPRequestHandler
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
-    return TestAuthority(tmp_path_factory.mktemp("ca"))
+def root() -> Authority:
+    return tls_support.authority()
 
 
 @pytest.fixture(scope="module")
-def web(authority: TestAuthority) -> Iterator[WebServer]:
-    with web_server(authority.issue(HOST)) as server:
+def ca_file(root: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return root.write_pem(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def web(root: Authority) -> Iterator[WebServer]:
+    with web_server(root.issue(HOST)) as server:
         yield server
 
 
@@ -46,10 +53,10 @@ def failure(port: int, ca: Path | None, **settings: object) -> tuple[TlsResult, 
     return caught.value.result, caught.value.reason
 
 
-def test_a_policy_is_fetched(web: WebServer, authority: TestAuthority) -> None:
+def test_a_policy_is_fetched(web: WebServer, ca_file: Path) -> None:
     web.pages = {PATH: TEXT}
     web.asked.clear()
-    assert fetch(web.port, authority.file) == TEXT
+    assert fetch(web.port, ca_file) == TEXT
     ((name, path, fields),) = web.asked
     assert (name, path) == (HOST, PATH)
     assert "accept-encoding" not in fields
@@ -101,20 +108,20 @@ def packed(answer: Answer) -> None:
     ],
 )
 def test_what_is_not_taken(
-    web: WebServer, authority: TestAuthority, answer: Callable[[Answer], None], result: TlsResult, reason: str
+    web: WebServer, ca_file: Path, answer: Callable[[Answer], None], result: TlsResult, reason: str
 ) -> None:
     web.pages = {PATH: answer, "/elsewhere": TEXT}
     web.asked.clear()
-    assert failure(web.port, authority.file) == (result, reason)
+    assert failure(web.port, ca_file) == (result, reason)
     assert [path for _, path, _ in web.asked] == [PATH], "no redirect is followed"
 
 
-def test_the_longest_policy_is_taken(web: WebServer, authority: TestAuthority) -> None:
+def test_the_longest_policy_is_taken(web: WebServer, ca_file: Path) -> None:
     web.pages = {PATH: "a" * 65_536}
-    assert len(fetch(web.port, authority.file)) == 65_536
+    assert len(fetch(web.port, ca_file)) == 65_536
 
 
-def test_a_silent_host_is_left(web: WebServer, authority: TestAuthority) -> None:
+def test_a_silent_host_is_left(web: WebServer, ca_file: Path) -> None:
     left = Event()
 
     def silent(answer: Answer) -> None:
@@ -123,7 +130,7 @@ def test_a_silent_host_is_left(web: WebServer, authority: TestAuthority) -> None
 
     web.pages = {PATH: silent}
     expected = (TlsResult.STS_POLICY_FETCH_ERROR, "the policy host takes too long")
-    assert failure(web.port, authority.file, longest_s=0.5) == expected
+    assert failure(web.port, ca_file, longest_s=0.5) == expected
     assert left.wait(20), "the connection is closed"
 
 
@@ -132,21 +139,21 @@ def test_a_silent_host_is_left(web: WebServer, authority: TestAuthority) -> None
     [(["example.org"], 90), (["*.sts.example.org"], 90), ([HOST], -1)],
     ids=["another name", "a wildcard elsewhere", "expired"],
 )
-def test_certificates_that_prove_nothing(authority: TestAuthority, names: list[str], days: int) -> None:
-    with web_server(authority.issue(*names, days=days, stem="bad")) as bad:
+def test_certificates_that_prove_nothing(root: Authority, ca_file: Path, names: list[str], days: int) -> None:
+    with web_server(root.issue(*names, start=timedelta(days=-9), end=timedelta(days=days))) as bad:
         bad.pages = {PATH: TEXT}
-        assert failure(bad.port, authority.file)[0] is TlsResult.STS_WEBPKI_INVALID
+        assert failure(bad.port, ca_file)[0] is TlsResult.STS_WEBPKI_INVALID
         assert not bad.asked
 
 
 def test_an_unknown_authority_proves_nothing(web: WebServer, tmp_path: Path) -> None:
     words = "the policy host has no valid certificate for its name"
-    for ca in (TestAuthority(tmp_path).file, None):
+    for ca in (tls_support.authority().write_pem(tmp_path), None):
         assert failure(web.port, ca) == (TlsResult.STS_WEBPKI_INVALID, words)
 
 
-def test_hosts_that_are_not_reached(web: WebServer, authority: TestAuthority) -> None:
+def test_hosts_that_are_not_reached(web: WebServer, ca_file: Path) -> None:
     refused = (TlsResult.STS_POLICY_FETCH_ERROR, "the policy host cannot be connected to")
-    assert failure(web.port, authority.file, address="127.0.0.8") == refused
+    assert failure(web.port, ca_file, address="127.0.0.8") == refused
     nowhere = (TlsResult.STS_POLICY_FETCH_ERROR, "the policy host has no address")
-    assert failure(web.port, authority.file, address="127.0.0.9") == nowhere
+    assert failure(web.port, ca_file, address="127.0.0.9") == nowhere
