@@ -7,6 +7,7 @@ nobody (DESIGN section 3).
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import ceil
 from typing import Protocol, TypeVar
 
 from certmaild.inbound.inspection import NOT_LOOKED_AT, Verdict
@@ -234,7 +235,7 @@ class Filing:
 
 def held_until(mail: MailArguments, began_s: float) -> int | None:
     """Until when a message that MAIL began then is to be held, in seconds since 1970 (RFC 4865)."""
-    return int(began_s) + mail.hold_for_s if mail.hold_for_s else mail.hold_until_s
+    return ceil(began_s) + mail.hold_for_s if mail.hold_for_s else mail.hold_until_s
 
 
 def envelope_of(mail: MailArguments, began_s: float) -> Envelope:

@@ -17,6 +17,7 @@ from support import memory_engine, run
 
 from certmaild.config import default as configuration
 from certmaild.dkim.key_files import KeyFiles
+from certmaild.filing import held_until
 from certmaild.held_mail import CourierWithMailboxes, PlannerWithMailboxes
 from certmaild.inbound.inspection import Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
@@ -508,3 +509,9 @@ def test_a_newcomer_is_welcomed_without_a_link(house: House) -> None:
     assert "certmaild device add ann@example.com --name phone" in text
     assert b"=\n" not in arrived.content.replace(b"\r", b""), "curl shows it as it is stored"
     assert not re.search(r"://|www\.|mailto:|href", text, re.IGNORECASE)
+
+
+def test_what_is_held_is_held_no_second_less() -> None:
+    assert held_until(mail(hold_for_s=3), 10.9) == 14
+    assert held_until(mail(hold_for_s=3), 10.0) == 13
+    assert held_until(mail(hold_until_s=12), 10.9) == 12
