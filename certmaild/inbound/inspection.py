@@ -7,6 +7,7 @@ DMARC, which is done where the configuration says so.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from twisted.logger import Logger
@@ -83,15 +84,23 @@ class Inspector:
         self.settings = settings
         self.tools = tools
 
-    def begin(self, hop: Hop, mail: MailArguments) -> "Inspection":
-        """One for a transaction that nobody has logged in for."""
-        return Inspection(self, hop, mail)
+    def begin(self, hop: Hop, mail: MailArguments) -> "Inspection | None":
+        """One for a transaction that nobody has logged in for; None where there is nothing to look at."""
+        checks = self.tools if self.tools is not None and self._checks_mail_of(hop.peer) else None
+        if checks is None and self.gate.judges_nobody:
+            return None
+        return Inspection(self, hop, mail, checks)
+
+    def _checks_mail_of(self, peer: str) -> bool:
+        settings = self.settings
+        return settings.checks and not _is_in(peer, settings.unchecked_networks)
 
 
 class Inspection:
     """One message's. Its methods are called in the order in which they stand here."""
 
-    def __init__(self, inspector: Inspector, hop: Hop, mail: MailArguments) -> None:
+    def __init__(self, inspector: Inspector, hop: Hop, mail: MailArguments, tools: Tools | None) -> None:
+        """``tools`` None: only the partners' records count."""
         self._inspector = inspector
         self._settings = inspector.settings
         self._hop = hop
@@ -99,8 +108,8 @@ class Inspection:
         self._claim = self._judge(domain_of(self._sender))
         self._only_roles = True
         self._checks: Checks | None = None
-        if inspector.tools is not None and self._is_checked():
-            self._checks = Checks(inspector.tools, hop.peer, self._sender, hop.helo)
+        if tools is not None:
+            self._checks = Checks(tools, hop.peer, self._sender, hop.helo)
 
     def check_recipient(self, path: Path) -> None:
         """Raises `Refusal` for mail in a partner's name that does not come as agreed; postmaster gets it anyhow."""
@@ -146,20 +155,12 @@ class Inspection:
         if self._checks is not None:
             self._checks.cancel()
 
-    def _is_checked(self) -> bool:
-        settings = self._settings
-        if not settings.checks:
-            return False
-        peer = ip_address(self._hop.peer.partition("%")[0])
-        return not any(peer in network for network in settings.unchecked_networks)
-
     def _judge(self, domain: str | None) -> PartnerProof | Refusal | None:
         if domain is None:
             return None
         hop = self._hop
-        return self._inspector.gate.judge(
-            domain, hop.peer, hop.tls, session=hop.session, sender=self._inspector.hash_address(self._sender.lower())
-        )
+        hashed = partial(self._inspector.hash_address, self._sender.lower())
+        return self._inspector.gate.judge(domain, hop.peer, hop.tls, session=hop.session, sender=hashed)
 
     def _check_authors(self, authors: Sequence[str], found: Found | None) -> list[PartnerProof]:
         """What was proved of the partners that MAIL FROM and From name.
@@ -202,6 +203,12 @@ class Inspection:
                 f"{one.domain} asks (by DMARC) that mail be refused which neither its SPF nor its DKIM vouches for",
             )
         return one.policy is Policy.QUARANTINE
+
+
+@lru_cache(maxsize=1024)
+def _is_in(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    address = ip_address(peer.partition("%")[0])
+    return any(address in network for network in networks)
 
 
 def _entries(found: Found) -> list[str]:

@@ -45,6 +45,11 @@ class PartnerGate:
         self._book = book
         self._seconds = seconds
 
+    @property
+    def judges_nobody(self) -> bool:
+        """Whether no record counts for mail that comes in."""
+        return not any(record.counts_in for record in self._book)
+
     def asks_for_certificates(self) -> bool:
         """Whether any partner must show one: only then are clients of port 25 asked."""
         return any(_asks(record) for record in self._book)
@@ -61,11 +66,11 @@ class PartnerGate:
         )
 
     def judge(
-        self, domain: str, peer: str, tls: TlsFacts | None, *, session: str, sender: str
+        self, domain: str, peer: str, tls: TlsFacts | None, *, session: str, sender: Callable[[], str]
     ) -> "PartnerProof | Refusal | None":
         """What holds for mail that claims ``domain`` (lower-case A-labels); None: no partner's, or not in force yet.
 
-        ``session`` and ``sender`` (hashed) are for the log.
+        ``session`` and what ``sender`` gives, a hash, are for the log.
         """
         record = self._book.find(domain)
         if record is None or not record.counts_in:
@@ -81,7 +86,7 @@ class PartnerGate:
             code=found.code,
             reason=found.text,
             session=session,
-            sender=sender,
+            sender=sender(),
         )
         return found if in_force else None
 

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from certmaild.dkim.body_hash import BodyHash
 from certmaild.dkim.key_files import KeyPair, SigningKey, txt_strings
 from certmaild.inbound.checks import Tools
-from certmaild.inbound.inspection import InspectionSettings, Inspector, Verdict
+from certmaild.inbound.inspection import NOT_LOOKED_AT, InspectionSettings, Inspector, Verdict
 from certmaild.inbound.partner_gate import PartnerGate
 from certmaild.keystore.mail_signatures import KeyKind, MailSigningKey
 from certmaild.outbound.dkim_sign import Signer
@@ -64,6 +64,8 @@ def take(
     inspector = Inspector(gate, lambda address: "hash", settings, Tools(lookup, at_once, clock))
     hop = Hop("s", Listener.INBOUND, peer, "helo.example", True, tls, None)
     inspection = inspector.begin(hop, parse_mail(f"FROM:<{sender}>".encode()))
+    if inspection is None:
+        return NOT_LOOKED_AT
     header, _, body = message.partition(b"\r\n\r\n")
     header += b"\r\n"
     try:

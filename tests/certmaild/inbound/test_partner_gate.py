@@ -51,7 +51,7 @@ def judge(
     record: PartnerRecord, facts: TlsFacts | None, *, domain: str = "partner.example", peer: str = "192.0.2.1"
 ) -> PartnerProof | Refusal | None:
     gate = PartnerGate(PartnerBook([record]), lambda: NOW)
-    return gate.judge(domain, peer, facts, session="s", sender="h")
+    return gate.judge(domain, peer, facts, session="s", sender=lambda: "h")
 
 
 @pytest.mark.parametrize(
