@@ -23,6 +23,7 @@ from certmaild.commands.common import (
 )
 from certmaild.commands.partner import DOMAIN, date_option, read_book, who
 from certmaild.commands.partner_tools import NetworkTools
+from certmaild.commands.queue_text import proof_json
 from certmaild.config import Config
 from certmaild.dkim.key_files import KeyFiles
 from certmaild.driving import run_with_reactor
@@ -124,20 +125,7 @@ def _fate_json(fate: Fate) -> dict[str, object]:
     if not isinstance(fate, Delivered):
         state = "failed" if fate.permanent else "deferred"
         return {"state": state, "host": fate.host or None, "reason": fate.words, "reply": fate.reply or None}
-    proof = fate.proof
-    shown = None
-    if proof is not None:
-        shown = {
-            "version": proof.version,
-            "cipher": proof.cipher,
-            "group": proof.group,
-            "verified": proof.verified,
-            "how": proof.how,
-            "policy": proof.policy,
-            "names": list(proof.names),
-            "chain_sha256": proof.chain_sha256.hex(),
-        }
-    return {"state": "delivered", "host": fate.host, "reply": fate.reply, "proof": shown}
+    return {"state": "delivered", "host": fate.host, "reply": fate.reply, "proof": proof_json(fate.proof)}
 
 
 def _enforce(place: Place, domain: str, start: date, by: str) -> None:

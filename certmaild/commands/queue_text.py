@@ -175,11 +175,12 @@ def _copy_json(one: CopyView) -> dict[str, object]:
         },
         "delivered": None
         if delivered is None
-        else {"host": delivered.host, "reply": delivered.reply, "proof": _proof_json(delivered.proof)},
+        else {"host": delivered.host, "reply": delivered.reply, "proof": proof_json(delivered.proof)},
     }
 
 
-def _proof_json(proof: Proof | None) -> dict[str, object] | None:
+def proof_json(proof: Proof | None) -> dict[str, object] | None:
+    """What a connection proved; None in clear text."""
     if proof is None:
         return None
     return {
