@@ -53,8 +53,9 @@ def show_certificate(place: Place, as_json: bool) -> None:
 
 
 @cert.command("next")
+@json_option
 @pass_place
-def make_next(place: Place) -> None:
+def make_next(place: Place, as_json: bool) -> None:
     """Make the key that comes next, and say what to publish first."""
     config = place.config
     if not config.tls.private:
@@ -64,10 +65,13 @@ def make_next(place: Place) -> None:
                 "[tls] next_key; certmaild dns and certmaild partner hello then tell the others of it."
             )
     elif not make_next_key(config.data):
-        click.echo("There is a next key already.")
+        click.echo("There is a next key already.", err=as_json)
     facts = gather(config)
     if facts.next_pin is None:
         raise Failed("The next key cannot be read.")
+    if as_json:
+        show_json(_facts(facts))
+        return
     click.echo(f"Next key: {format_pin(facts.next_pin)}")
     click.echo("Before it serves, in this order:")
     click.echo("1. Publish, beside the record of the key in use:")

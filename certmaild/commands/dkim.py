@@ -1,10 +1,11 @@
 """`certmaild dkim`: the keys that sign outgoing mail, and the DNS records that publish them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
 
-from certmaild.commands.common import Place, json_option, pass_place, show
+from certmaild.commands.common import Place, json_option, pass_place, show, show_json
 from certmaild.dkim.key_files import KeyFiles, KeyPair, txt_strings
 
 _NONE = "There are no DKIM keys: mail goes out unsigned. certmaild dkim make makes them."
@@ -16,14 +17,18 @@ def dkim() -> None:
 
 
 @dkim.command()
+@json_option
 @pass_place
-def make(place: Place) -> None:
+def make(place: Place, as_json: bool) -> None:
     """Make a pair of keys, Ed25519 and RSA, and print its DNS records.
 
     The first pair signs at once. Another one signs after certmaild dkim use: publish its records a day before.
     """
     config = place.config
     pair = KeyFiles(config.data).make(datetime.now(UTC).date())
+    if as_json:
+        show_json(_rows([pair], config.domains))
+        return
     _print_records(pair, config.domains)
     click.echo()
     if pair.signs:
@@ -40,13 +45,7 @@ def show_all(place: Place, as_json: bool) -> None:
     config = place.config
     pairs = KeyFiles(config.data).pairs()
     if as_json or not pairs:
-        rows: list[dict[str, object]] = [
-            {"pair": pair.name, "signs": pair.signs, "record": name, "text": text}
-            for pair in pairs
-            for domain in config.domains
-            for name, text in pair.records(domain)
-        ]
-        show(rows, {}, as_json=as_json, empty=_NONE)
+        show(_rows(pairs, config.domains), {}, as_json=as_json, empty=_NONE)
         return
     for pair in pairs:
         click.echo(f"; pair {pair.name}{', which signs' if pair.signs else ''}")
@@ -69,6 +68,15 @@ def remove(place: Place, pair: str) -> None:
     """Delete the keys of PAIR, which no longer signs. Then take its records out of DNS."""
     KeyFiles(place.config.data).remove(pair)
     click.echo(f"The keys of the pair {pair} are gone: take its records out of DNS.")
+
+
+def _rows(pairs: Sequence[KeyPair], domains: tuple[str, ...]) -> list[dict[str, object]]:
+    return [
+        {"pair": pair.name, "signs": pair.signs, "record": name, "text": text}
+        for pair in pairs
+        for domain in domains
+        for name, text in pair.records(domain)
+    ]
 
 
 def _print_records(pair: KeyPair, domains: tuple[str, ...]) -> None:

@@ -28,6 +28,8 @@ from certmaild.config import Config
 from certmaild.dkim.key_files import KeyFiles
 from certmaild.driving import run_with_reactor
 from certmaild.mailbox.addresses import Address
+from certmaild.mailbox.directory import Directory
+from certmaild.mailbox.errors import AccountMissing
 from certmaild.mailbox.partner_log import current_entries
 from certmaild.outbound.dkim_sign import Signer
 from certmaild.outbound.values import Delivered, Fate
@@ -67,7 +69,10 @@ def trial(
     reader = f"postmaster@{domain}" if to is None else to.lookup
     if reader.rpartition("@")[2] != domain:
         raise click.BadParameter(f"{reader} is not at {domain}.")
-    writer = config.postmaster or f"postmaster@{config.domains[0]}" if sender is None else hosted(config, sender).lookup
+    if sender is None:
+        writer = config.postmaster or f"postmaster@{config.domains[0]}"
+    else:
+        writer = _member(place, hosted(config, sender))
     confirmed(f"Send one message to {reader}?", yes)
     fate = run_with_reactor(lambda reactor: _send(reactor, config, record, domain, writer, reader))
     if as_json:
@@ -83,6 +88,14 @@ def trial(
         click.echo(
             f"Next: certmaild partner trial {domain} --from DATE, or partner set, enforces the terms from a day on."
         )
+
+
+def _member(place: Place, sender: Address) -> str:
+    """The address, if somebody has it: answers to the message must reach a person. Raises `AccountMissing`."""
+    with place.store() as store:
+        if store.driver.run(Directory(store.engine, store.secrets).find(sender)) is None:
+            raise AccountMissing
+    return sender.lookup
 
 
 def _record(place: Place, domain: str) -> PartnerRecord:

@@ -122,7 +122,7 @@ def postfix(facts: OwnFacts, record: PartnerRecord | None) -> Sheet:
         main += "\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt"
     steps = []
     if facts.authority is not None:
-        steps.append(Lines(f"/etc/postfix/{_authority_file(facts)}", facts.authority.rstrip("\n")))
+        steps.append(Lines(f"/etc/postfix/{_authority_file(facts)}, readable for all", facts.authority.rstrip("\n")))
     steps.append(Lines("/etc/postfix/tls_policy", policy))
     steps.append(Lines("or, to trust our keys alone, in /etc/postfix/tls_policy", pinned))
     if facts.port != 25:
@@ -183,7 +183,7 @@ def exim(facts: OwnFacts, record: PartnerRecord | None) -> Sheet:
     authorities = f"/etc/exim4/{_authority_file(facts)}" if private else "system"
     steps = []
     if facts.authority is not None:
-        steps.append(Lines(f"/etc/exim4/{_authority_file(facts)}", facts.authority.rstrip("\n")))
+        steps.append(Lines(f"/etc/exim4/{_authority_file(facts)}, readable for all", facts.authority.rstrip("\n")))
     domains = " : ".join(facts.domains)
     own = ""
     if record is not None and record.asks_certificate:

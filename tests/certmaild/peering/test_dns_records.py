@@ -134,7 +134,7 @@ def zone_of(line: Line, origin: str) -> str:
 
 
 def test_what_it_prints_is_right_once_it_is_published(line: Line, network: DnsNetwork) -> None:
-    line.run("dkim", "make")
+    assert line.json("dkim", "make") == line.json("dkim", "show")
     before = line.run("dns", status=1)
     assert "missing" in before.stdout
     zone = zone_of(line, "example.com.")
@@ -161,7 +161,7 @@ def test_a_key_is_changed_only_in_good_order(line: Line, network: DnsNetwork, tm
     shown = line.json("cert", "show")
     assert shown["pin"] == before["pin"] and shown["next_tlsa"] in line.run("dns", "--zone").stdout
     assert "already" in line.run("cert", "next").stdout
-    assert line.json("cert", "show") == shown
+    assert line.json("cert", "show") == line.json("cert", "next") == shown
     assert files.next_key.stat().st_mode & 0o777 == 0o600
     assert "publish it first" in line.run("cert", "roll", status=1).stderr
     network.change("example.com", zone_of(line, "example.com."))

@@ -37,6 +37,7 @@ def test_one_message_goes_and_its_proof_is_shown_then_a_date_is_set(
     line: Line, root: Authority, tmp_path: Path
 ) -> None:
     line.run("dkim", "make")
+    line.run("user", "add", "ann@example.com")
     with Peer(root.issue(MX).server(tmp_path)) as peer:
         agree(line, root, peer, tmp_path, "--from", "2099-01-01")
         said = line.run("partner", "trial", "p.example", "--from", "2027-03-01").stdout
@@ -83,6 +84,8 @@ def test_a_trial_needs_a_record_that_is_for_mail_to_there(line: Line) -> None:
     assert (
         "not a hosted domain" in line.run("partner", "trial", "p.example", "--sender", "a@b.example", status=1).stderr
     )
+    nobody = line.run("partner", "trial", "p.example", "--sender", "zoe@example.com", status=1).stderr
+    assert "Nobody has this address" in nobody
     line.config.write_text(line.config.read_text() + '[[partner]]\ndomain = "f.example"\n')
     words = line.run("partner", "trial", "f.example", "--from", "2027-01-01", status=1).stderr
     assert "from = 2027-01-01" in words
