@@ -25,7 +25,7 @@ WIDEST = 64
 @pass_place
 @click.pass_context
 def dns(context: click.Context, place: Place, zone: bool, as_json: bool) -> None:
-    """The DNS records that the domains should have, and how they stand.
+    """DNS records the domains should have, and how they stand.
 
     Exit status: 0 all are right, 1 some are not, 75 DNS could not be asked.
     """
