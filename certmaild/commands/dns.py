@@ -15,7 +15,7 @@ from certmaild.own_facts import OwnFacts, gather
 from certmaild.peering.dns_records import Checked, State, Wanted, check_records, sts_policy, wanted_records, zone_lines
 
 COLUMNS = {"state": "check", "name": "name", "type": "type", "value": "should be", "found": "found"}
-WIDEST = 64
+WIDEST = 72
 """Letters in a column: a key of DKIM takes several lines."""
 
 
