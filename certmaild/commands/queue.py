@@ -28,6 +28,7 @@ from certmaild.mailbox.layout_queue import QUEUE_ID_OCTETS
 from certmaild.outbound.orders import MessageView, Orders
 from certmaild.outbound.spool import Spool
 from certmaild.outbound.timing import times_of
+from certmaild.outbound.values import Recipient
 
 LIST_COLUMNS = {"id": "id", "age": "since", "size": "size", "sender": "from", "to": "to", "state": "state"}
 SHOWN = 500
@@ -226,13 +227,15 @@ def _order(
 
 
 @queue.command()
-@click.argument("queue_id", metavar="ID", type=ID)
-@click.option("--to", "to", metavar="DOMAIN|ADDRESS", help="Only for the recipients there.")
+@ids_argument
+@click.option("--to", "to", metavar="DOMAIN|ADDRESS", help="Only for recipients there; without ID, of all messages.")
 @click.option("--reason", help="Why; with --report the sender reads it. Asked for if it is not given.")
 @click.option("--report/--silent", default=True, show_default=True, help="Whether the sender gets a report.")
 @pass_place
-def drop(place: Place, queue_id: QueueId, to: str | None, reason: str | None, report: bool) -> None:
-    """Give up a message for the recipients that do not have it yet."""
+def drop(place: Place, ids: tuple[QueueId, ...], to: str | None, reason: str | None, report: bool) -> None:
+    """Give up messages for the recipients that do not have them yet."""
+    if not ids and to is None:
+        raise click.UsageError("Name the messages by ID, or say --to.")
     if reason is None and sys.stdin.isatty():
         reason = str(click.prompt("Why", err=True))
     if not reason or not reason.strip():
@@ -240,20 +243,22 @@ def drop(place: Place, queue_id: QueueId, to: str | None, reason: str | None, re
     words = " ".join(reason.split())
     with place.store() as store:
         desk = _desk(place, store)
-        desk.view(queue_id)
-        changed = desk.change(
-            lambda txn: desk.orders.drop(
-                txn,
-                queue_id,
-                words,
-                desk.now_s,
-                report=report,
-                wanted=lambda recipient: to is None or is_for(recipient, to),
-            )
-        )
+        for queue_id in ids:
+            desk.view(queue_id)
+
+        def work(txn: WriteTxn, some: list[QueueId]) -> int:
+            return sum(desk.orders.drop(txn, one, words, desk.now_s, report=report, wanted=_wanted(to)) for one in some)
+
+        chosen = list(ids) if ids else desk.ids(done=False)
+        slices = (chosen[at : at + SLICE] for at in range(0, len(chosen), SLICE))
+        changed = sum(desk.change(partial(work, some=some)) for some in slices)
     if not changed:
         who = "Nobody" if to is None else f"Nobody at {to}"
-        known = queue_id.hex()
-        raise Failed(f"{who} waits for the message {known}: certmaild queue show {known} says what became of it.")
+        look = f"queue show {ids[0].hex()}" if ids else "queue list --done"
+        raise Failed(f"{who} waits for it: certmaild {look} says what became of it.")
     told = "The running server reports it to the sender." if report else "The sender is not told."
     click.echo(f"Dropped for {changed} recipient{'s' if changed > 1 else ''}. {told}")
+
+
+def _wanted(to: str | None) -> Callable[[Recipient], bool]:
+    return lambda recipient: to is None or is_for(recipient, to)

@@ -44,6 +44,9 @@ def details(view: MessageView, one: CopyView, now_s: int) -> list[tuple[str, str
     lines = [("State", _state(view, one, now_s)), ("Route", f"{one.recipient.route.value}: {one.recipient.reason}")]
     if one.attempts and one.last_try_s is not None:
         lines.append(("Tried", f"{_times(one.attempts)}, last {span_text(now_s - one.last_try_s)} ago"))
+    if one.unreached and one.unreached_since_s is not None:
+        since = span_text(now_s - one.unreached_since_s)
+        lines.append(("Server", f"not reached, or not proven: {_times(one.unreached)} in {since}"))
     if one.doubts:
         lines.append(("Doubt", f"{_times(one.doubts)} a crash left open whether it had arrived: it may be there twice"))
     fate = one.fate
@@ -161,6 +164,8 @@ def _copy_json(one: CopyView) -> dict[str, object]:
         "attempts": one.attempts,
         "last_try": None if one.last_try_s is None else time_text(one.last_try_s),
         "next_try": None if one.next_try_s is None else time_text(one.next_try_s),
+        "destination_failures": one.unreached,
+        "destination_fails_since": None if one.unreached_since_s is None else time_text(one.unreached_since_s),
         "may_be_doubled": one.doubts,
         "problem": None
         if problem is None

@@ -38,6 +38,9 @@ class CopyView:
     fate: Fate | None
     """What the last try met, its own or its destination's."""
     doubts: int
+    unreached: int = 0
+    """How often in a row its destination was not reached, or did not prove itself: then no copy is tried."""
+    unreached_since_s: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -99,12 +102,14 @@ class Orders:
 
     def _copy(self, txn: ReadTxn, number: int, task: Task, lanes: dict[bytes, Lane | None]) -> CopyView:
         fate, next_s = fate_of(task), task.next_s if task.state is TaskState.WAITING else None
+        unreached, since_s = 0, None
         if task.state is TaskState.READY:
             if task.lane_id not in lanes:
                 lanes[task.lane_id] = self._queue.lane(txn, task.lane_id)
             lane = lanes[task.lane_id]
             if lane is not None and lane.problem:
                 fate, next_s = decode_fate(lane.problem), lane.due_s
+                unreached, since_s = lane.failures, lane.since_s
         return CopyView(
             number,
             recipient_of(task),
@@ -115,6 +120,8 @@ class Orders:
             next_s,
             fate,
             task.doubts,
+            unreached,
+            since_s,
         )
 
     # Changing. Each gives the number of copies that it changed.

@@ -199,7 +199,7 @@ class Runner:
             return
         try:
             row = await desk.engine.read(lambda txn: desk.spool.queue.lane(txn, lane_id))
-            if row is None or lane_id in self._lanes:
+            if row is None or lane_id in self._lanes or self._stops:
                 return
             lane = Lane(desk, lane_id, decode_place(row.place))
         except Damaged as damage:

@@ -108,9 +108,9 @@ ENGLISH = Texts(
         Advice.OWN_RULES: "ask the people who run this server; their address is below.",
         Advice.UNREACHED: "reach the recipient another way, or send the message again later.",
         Advice.LATER: "send the message again later.",
-        Advice.WAIT: "you need do nothing. If it is urgent, reach the recipient another way.",
-        Advice.WAIT_UNPROVEN: "you need do nothing: nothing was sent in clear, and the message goes out as soon as that"
-        " server proves itself. If it is urgent, reach the recipient another way, and tell the people who run that"
+        Advice.WAIT: "just wait. If it is urgent, reach the recipient another way.",
+        Advice.WAIT_UNPROVEN: "just wait. Nothing was sent in clear, and the message goes out as soon as that server"
+        " proves itself. If it is urgent, reach the recipient another way, and tell the people who run that"
         " mail server what happened.",
         Advice.NOTHING: "nothing is to be done.",
     },

@@ -156,6 +156,37 @@ def test_a_drop_needs_a_reason_and_is_reported_or_not(line: Line) -> None:
     assert f"Nobody at {TO[0]} waits" in again.stderr and f"queue show {IDS[0]}" in again.stderr
 
 
+def test_many_are_dropped_by_where_they_go(line: Line) -> None:
+    line.run("queue", "drop", "--reason", "a virus", status=2)
+    dropped = line.run("queue", "drop", "--to", "example.net", "--reason", "a virus", "--silent").stdout
+    assert "Dropped for 2 recipients" in dropped
+    assert states(line)[1] == "dropped"
+    nobody = line.run("queue", "drop", "--to", "example.net", "--reason", "a virus", status=1)
+    assert "Nobody at example.net waits" in nobody.stderr and "queue list --done" in nobody.stderr
+
+
+def test_a_destination_that_is_not_reached_is_counted(line: Line) -> None:
+    async def work(store: Any) -> None:
+        engine, secrets = store
+        queue = Spool(secrets.queue, Times()).queue
+        now = int(time.time())
+
+        def fail(txn: Any) -> None:
+            task = queue.task(txn, QueueId(bytes.fromhex(IDS[0])), 0)
+            lane = queue.lane(txn, task.lane_id)
+            problem = encode_fate(AWAY)
+            queue.put_lane(
+                txn, task.lane_id, replace(lane, due_s=now + 60, failures=3, since_s=now - 90, problem=problem)
+            )
+
+        await engine.write(fail)
+
+    in_store(line, work)
+    assert "not reached, or not proven: 3 times in 1 min 3" in line.run("queue", "show", IDS[0]).stdout
+    shown = line.json("queue", "show", IDS[0])["recipients"][0]
+    assert (shown["attempts"], shown["destination_failures"]) == (0, 3)
+
+
 @pytest.mark.parametrize("words", [("retry",), ("retry", "--all", IDS[0]), ("hold", "xyz"), ("show", "12")])
 def test_unclear_orders_are_refused(line: Line, words: tuple[str, ...]) -> None:
     line.run("queue", *words, status=2)

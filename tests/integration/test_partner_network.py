@@ -203,7 +203,7 @@ def test_a_server_that_does_not_gets_nothing(
     assert report["Subject"] == f"Held back: your message to bob@{domain}"
     said = report.get_payload()[0].get_payload()
     assert words.split(" (")[0] in " ".join(said.split())
-    assert "nothing was sent in clear" in " ".join(said.split())
+    assert "Nothing was sent in clear" in " ".join(said.split())
     assert not re.search(r"https?:|www\.|mailto:", report.as_string())
     assert report.get_payload()[1].get_payload()[1]["Action"] == "delayed"
 
