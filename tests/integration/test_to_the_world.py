@@ -164,7 +164,7 @@ def test_a_destination_that_proves_nothing_is_told_of_early(house: Daemon, sink:
     (warning,) = inbox(house, ann)
     assert warning["Subject"] == "Held back: your message to dan@wrong.example"
     words = words_of(warning)
-    assert "nothing was sent in clear" in words
+    assert "Nothing was sent in clear" in words
     status = status_of(warning)
     assert status["Action"] == "delayed" and status["Status"].startswith("4.7.")
     assert not came(sink, "Subject: unproven")
