@@ -6,6 +6,7 @@ Content goes, piece by piece, through the header edit into the blob writer and t
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -45,6 +46,11 @@ EARLY_OCTETS = 256 * 1024
 """Content up to here is scanned and sealed at its end, in a row with other messages'; more of it as it comes."""
 ROOM_TIME = 0.25
 """Seconds that an answer about free disk is good for; the commit itself checks again."""
+
+LARGE_HEADER = 64 * 1024
+"""Octets of a header above which it is parsed in a thread: a hostile one of a MiB takes half a second."""
+LARGE_PIECE = 128 * 1024
+"""Content above which it is looked at in a thread whatever it is: there may be such headers inside."""
 
 NOT_YOURS = Refusal(550, "5.7.1", "Sender address is not yours")
 TOO_LATE = Refusal(501, "5.5.4", "The message is to be held longer than this server does")
@@ -93,6 +99,7 @@ class Delivery:
         )
         self.signer = signer
         self.seconds = seconds
+        self.in_thread = in_thread
         self.others_first = others_first
         self.random = random
         self.inspector = inspector
@@ -207,6 +214,8 @@ class MailTransaction:
         content = header.feed(content)
         if not content:
             return None
+        if self._is_slow(content, scanner):
+            return _answerable(self._take_slowly(content, blob, scanner))
         self._look_at(content, scanner)
         try:
             pause = blob.write(content)
@@ -223,11 +232,13 @@ class MailTransaction:
         blob, scanner, header = self._open()
         rest = header.feed(b"".join(self._early)) + header.finish()
         self._early = []
-        if rest:
-            self._look_at(rest, scanner)
         try:
-            if rest and (pause := blob.write(rest)) is not None:
-                await pause
+            if self._is_slow(rest, scanner):
+                await self._take_slowly(rest, blob, scanner)
+            elif rest:
+                self._look_at(rest, scanner)
+                if (pause := blob.write(rest)) is not None:
+                    await pause
             await self._check_authors()
             verdict = await self._inspect()
             stored = await blob.finish()
@@ -269,6 +280,18 @@ class MailTransaction:
         blob, self._blob = self._blob, None
         if blob is not None:
             _let_run(blob.abort())
+
+    def _is_slow(self, content: bytes, scanner: Scanner) -> bool:
+        """Whether a header may be parsed next that would hold the reactor: the message's own, or one inside."""
+        own = len(self._stored_header) if scanner.header_end is None else 0
+        return len(content) > LARGE_PIECE or max(own, scanner.header_waiting) > LARGE_HEADER
+
+    async def _take_slowly(self, content: bytes, blob: BlobWriter, scanner: Scanner) -> None:
+        await self._delivery.in_thread(partial(self._look_at, content, scanner))
+        if self._has_ended:
+            raise BUSY
+        if (pause := blob.write(content)) is not None:
+            await pause
 
     def _look_at(self, content: bytes, scanner: Scanner) -> None:
         scanner.feed(content)

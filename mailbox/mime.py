@@ -101,6 +101,11 @@ class Scanner:
         """Octets of the message's header with its blank line, once it was seen."""
         return None if self._in_header and len(self._stack) == 1 else self._header_octets
 
+    @property
+    def header_waiting(self) -> int:
+        """Octets of a header that is not whole yet: it is parsed at once when its end comes."""
+        return sum(map(len, self._header))
+
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next octets."""
         if len(data) <= SLICE:

@@ -196,6 +196,30 @@ def test_header_past_its_limit_is_refused(house: House) -> None:
     assert house.refusal("ann", content=b"X: " + b"y" * (1 << 20) + b"\r\n\r\n") == "552 5.3.4"
 
 
+def test_large_headers_are_parsed_in_a_thread(house: House) -> None:
+    """Also those of messages inside; a hostile one would hold the reactor for half a second."""
+    worked: list[object] = []
+
+    async def in_thread(work):  # type: ignore[no-untyped-def]
+        worked.append(work)
+        return work()
+
+    def pieces(content: bytes) -> int:
+        worked.clear()
+        house.send("ann", content=content, cut=16384)
+        assert house.mail_of("ann")[-1].content == content
+        return len(worked)
+
+    house.delivery.in_thread = in_thread
+    large = b"To: " + b",\r\n ".join([b"a@b.example"] * 40_000) + b"\r\n"
+    body = b"line\r\n" * 100_000
+    assert pieces(b"Subject: x\r\n\r\n" + body[:100_000]) == 0
+    assert pieces(b"Subject: x\r\n\r\n" + body) == 1
+    assert pieces(large[:-2][:70_000].rpartition(b",")[0] + b"\r\n\r\nbody\r\n") == 1
+    assert pieces(large + b"\r\n" + body) == 1
+    assert pieces(b"Content-Type: message/rfc822\r\n\r\n" + large + b"\r\n" + body) > 10
+
+
 def test_many_recipients_are_sealed_by_slices(house: House) -> None:
     names = [f"u{number}" for number in range(60)]
     for name in names:

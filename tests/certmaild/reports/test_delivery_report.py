@@ -118,7 +118,14 @@ def test_a_failure() -> None:
 @pytest.mark.parametrize(
     ("occasion", "fate", "subject", "action", "code", "said"),
     [
-        (Occasion.DELAYED, replace(UNPROVEN, concerns_tls=False), "Not delivered yet:", "delayed", "4.7.5", "just wait"),
+        (
+            Occasion.DELAYED,
+            replace(UNPROVEN, concerns_tls=False),
+            "Not delivered yet:",
+            "delayed",
+            "4.7.5",
+            "just wait",
+        ),
         (Occasion.WARNED, UNPROVEN, "Held back:", "delayed", "4.7.5", "Nothing was sent in clear"),
         (Occasion.FAILED, UNPROVEN, "Not delivered:", "failed", "4.7.5", "Nothing was sent in clear."),
         (Occasion.RELAYED, TAKEN, "Handed on:", "relayed", "2.0.0", "TLSv1.3, and the server proved who it is (DANE"),
