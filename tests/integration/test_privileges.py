@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,24 +16,51 @@ from daemon import BIN, Daemon
 from worker_support import await_workers, lives, wait_for, workers_of
 
 USER = "nobody"
+SYSTEM = Path("/usr/bin/python3")
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest) -> Iterator[Path]:
+def place() -> Iterator[Path]:
     """A folder that belongs to the user, where he can reach it."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
     user = pwd.getpwnam(USER)
-    words = ["setpriv", "--reuid", USER, "--regid", str(user.pw_gid), "--clear-groups", str(BIN / "python"), "-P", "-c"]
-    # Workers he starts himself, without root's right to any path.
-    starts = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
-    probe = "import certmaild\n" + (starts if request.node.callspec.params["workers"] else "")
-    if subprocess.run([*words, probe], cwd="/", capture_output=True, check=False).returncode:
-        pytest.skip(f"{USER} cannot run {BIN}/python")
     folder = Path(tempfile.mkdtemp(prefix="certmaild-test-"))
     os.chown(folder, user.pw_uid, user.pw_gid)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def python(place: Path, request: pytest.FixtureRequest) -> Path:
+    """A Python that the user can run with certmaild in it: this one, or else the system's with the same packages."""
+    # Workers he starts himself, without root's right to any path.
+    starts = bool(request.node.callspec.params["workers"])
+    if can_run(BIN / "python", starts):
+        return BIN / "python"
+    own = place / "venv"
+    if SYSTEM.exists():
+        subprocess.run([SYSTEM, "-m", "venv", "--without-pip", own], check=True)
+        for site in own.glob("lib/python3*/site-packages"):
+            (site / "these.pth").write_text("\n".join(path for path in sys.path if is_ours(path)))
+        if can_run(own / "bin" / "python", starts):
+            return own / "bin" / "python"
+    pytest.skip(f"{USER} can run certmaild neither with {BIN}/python nor with {SYSTEM}")
+
+
+def is_ours(path: str) -> bool:
+    """Whether a folder of modules is not this interpreter's own."""
+    return Path(path).is_dir() and not path.startswith(sys.base_prefix)
+
+
+def can_run(python: Path, starts: bool) -> bool:
+    """Whether the user can, and start another Python himself."""
+    group = str(pwd.getpwnam(USER).pw_gid)
+    words = ["setpriv", "--reuid", USER, "--regid", group, "--clear-groups", str(python), "-P", "-c"]
+    probe = "import certmaild.service\n"
+    if starts:
+        probe += "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import certmaild.worker'], check=True)"
+    return not subprocess.run([*words, probe], cwd="/", capture_output=True, check=False).returncode
 
 
 def uids(pid: int) -> set[str]:
@@ -42,13 +70,14 @@ def uids(pid: int) -> set[str]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_daemon_in_the_background_serves_as_the_user_named(place: Path, workers: int) -> None:
+def test_the_daemon_in_the_background_serves_as_the_user_named(place: Path, python: Path, workers: int) -> None:
     user = pwd.getpwnam(USER)
     daemon = Daemon(place, workers=workers)
     (place / "data").mkdir(mode=0o700)
     os.chown(place / "data", user.pw_uid, user.pw_gid)
     daemon.set_up()
-    pid_file, words = place / "pid", [str(BIN / "twistd"), "--uid", USER, "--gid", str(user.pw_gid)]
+    twistd = [str(python), "-P", "-c", "from twisted.scripts.twistd import run; run()"]
+    pid_file, words = place / "pid", [*twistd, "--uid", USER, "--gid", str(user.pw_gid)]
     words += ["--pidfile", str(pid_file), "--logfile", str(daemon.log), "certmaild", "--config", str(daemon.config)]
     subprocess.run(words, cwd=place, check=True, timeout=60)
     pid = int(pid_file.read_text())
