@@ -75,6 +75,8 @@ class KeyRing:
         self._owned = True
         self._names: dict[int, Aead] = {}
         self._entries: dict[tuple[int, bytes], Aead] = {}
+        self._kids: dict[bytes, Secret] = {}
+        """The seed behind each key id, once one was asked for."""
         self._private: dict[bytes, PrivateKey] = {}
 
     def __repr__(self) -> str:
@@ -116,6 +118,7 @@ class KeyRing:
         self._seeds.clear()
         self._names.clear()
         self._entries.clear()
+        self._kids.clear()
         self._private.clear()
 
     # Folder table, heads, labels: one key an epoch.
@@ -175,16 +178,20 @@ class KeyRing:
         key = self._private.get(kid) or self._private_key(kid)
         return hpke_open(key, info, sealed)
 
+    def rest(self) -> None:
+        """Let go of the private keys, 8 KiB each, until an arrival needs one, which makes it anew from its seed."""
+        with self._lock:
+            self._private.clear()
+
     def _private_key(self, kid: bytes) -> PrivateKey:
         with self._lock:
             if not self._epochs:
                 raise KeysClosed("the key ring was closed")
-            if not self._private:
-                for seed in self._seeds.values():
-                    octets = seed.reveal()
-                    self._private[public_key_id(public_octets(octets))] = private_key(octets)
+            if not self._kids:
+                self._kids = {public_key_id(public_octets(seed.reveal())): seed for seed in self._seeds.values()}
             try:
-                return self._private[kid]
+                key = self._private[kid] = private_key(self._kids[kid].reveal())
+                return key
             except KeyError:
                 raise SealBroken("an arrival sealed to a key that is not this user's") from None
 

@@ -270,6 +270,7 @@ class Absorber:
             log.error("absorbing for {user} stopped: {error}", user=self._reach.user_id.hex(), error=repr(error))
         finally:
             self._running = False
+            self._reach.shelf.keys.rest()
             if self._leases is not None and is_ours:
                 self._leases.give_back(lease)
 

@@ -103,6 +103,8 @@ def read_difference(txn: ReadTxn, shelf: Shelf, box_id: BoxId, modseq: int, uid_
             fresh = [n for n in range(split) if page.block.modseqs[n] > modseq]
             if fresh:
                 changed.append(picked(page.block, fresh))
+            # Who is told of news waits for the next as a rule, and does not read on.
+            page.fold()
     return Difference(head, joined(changed), joined(arrived), read_vanished(txn, shelf, box_id, modseq))
 
 
