@@ -47,10 +47,6 @@ EARLY_OCTETS = 256 * 1024
 ROOM_TIME = 0.25
 """Seconds that an answer about free disk is good for; the commit itself checks again."""
 
-LARGE_HEADER = 64 * 1024
-"""Octets of a header above which it is parsed in a thread: a hostile one of a MiB takes half a second."""
-LARGE_PIECE = 128 * 1024
-"""Content above which it is looked at in a thread whatever it is: there may be such headers inside."""
 
 NOT_YOURS = Refusal(550, "5.7.1", "Sender address is not yours")
 TOO_LATE = Refusal(501, "5.5.4", "The message is to be held longer than this server does")
@@ -214,7 +210,7 @@ class MailTransaction:
         content = header.feed(content)
         if not content:
             return None
-        if self._is_slow(content, scanner):
+        if scanner.may_take_long(len(content)):
             return _answerable(self._take_slowly(content, blob, scanner))
         self._look_at(content, scanner)
         try:
@@ -233,7 +229,7 @@ class MailTransaction:
         rest = header.feed(b"".join(self._early)) + header.finish()
         self._early = []
         try:
-            if self._is_slow(rest, scanner):
+            if scanner.may_take_long(len(rest)):
                 await self._take_slowly(rest, blob, scanner)
             elif rest:
                 self._look_at(rest, scanner)
@@ -245,7 +241,9 @@ class MailTransaction:
             self._blob = None
         except StoreUnavailable as error:
             raise refusal_for(error) from error
-        facts = facts_of(scanner.finish())
+        facts = facts_of(
+            await self._delivery.in_thread(scanner.finish) if scanner.may_take_long() else scanner.finish()
+        )
         stored = stored.with_facts(facts.frame)
         try:
             await self._delivery.filing.file(
@@ -280,11 +278,6 @@ class MailTransaction:
         blob, self._blob = self._blob, None
         if blob is not None:
             _let_run(blob.abort())
-
-    def _is_slow(self, content: bytes, scanner: Scanner) -> bool:
-        """Whether a header may be parsed next that would hold the reactor: the message's own, or one inside."""
-        own = len(self._stored_header) if scanner.header_end is None else 0
-        return len(content) > LARGE_PIECE or max(own, scanner.header_waiting) > LARGE_HEADER
 
     async def _take_slowly(self, content: bytes, blob: BlobWriter, scanner: Scanner) -> None:
         await self._delivery.in_thread(partial(self._look_at, content, scanner))

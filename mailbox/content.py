@@ -149,7 +149,11 @@ class MessageWriter:
 
     async def write(self, data: bytes) -> None:
         """Take the next octets, any number; returns when there is room for more."""
-        self._scanner.feed(data)
+        scanner = self._scanner
+        if scanner.may_take_long(len(data)):
+            await self._engine.scan(lambda _: scanner.feed(data))
+        else:
+            scanner.feed(data)
         pause = self._writer.write(data)
         if pause is not None:
             await pause
@@ -157,7 +161,10 @@ class MessageWriter:
     async def finish(self) -> tuple[StoredBlob, Scan]:
         """Durable as far as staged; give both to `NewMessage`."""
         self._blob = await self._writer.finish()
-        return self._blob, self._scanner.finish()
+        scanner = self._scanner
+        if scanner.may_take_long():
+            return self._blob, await self._engine.scan(lambda _: scanner.finish())
+        return self._blob, scanner.finish()
 
     def abort(self) -> None:
         """Forget it; what was staged is removed. Of no effect on a message that was filed."""

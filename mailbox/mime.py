@@ -16,6 +16,8 @@ from certmaild.mailbox.mime_structure import PartFacts, leaf_structure, multipar
 
 SLICE: Final = 1 << 16
 """Octets looked at in one go: bounds what a search that finds nothing may cost."""
+LARGE_HEADER: Final = 128 * 1024
+"""Octets that may all be header and are parsed without asking for a thread."""
 MAX_DELIMITER: Final = 1024
 """A delimiter line longer than this, trailing spaces included, is none."""
 MAX_FAILED: Final = 64
@@ -101,10 +103,13 @@ class Scanner:
         """Octets of the message's header with its blank line, once it was seen."""
         return None if self._in_header and len(self._stack) == 1 else self._header_octets
 
-    @property
-    def header_waiting(self) -> int:
-        """Octets of a header that is not whole yet: it is parsed at once when its end comes."""
-        return sum(map(len, self._header))
+    def may_take_long(self, octets: int = 0) -> bool:
+        """Whether so many octets more, or the end, may take longer than the reactor can wait: then use a thread.
+
+        A header, the message's own or that of one inside, is parsed at once when its end comes: half a second for a
+        hostile one of a MiB. Bodies take no time to speak of.
+        """
+        return octets + sum(map(len, self._header)) > LARGE_HEADER
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next octets."""
