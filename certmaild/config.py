@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +23,7 @@ from certmaild.config_file import (
 from certmaild.keystore.certificates import PrivateFiles
 from certmaild.keystore.tls import CertificateFiles
 from certmaild.keystore.tls_values import Level
+from certmaild.mailbox.layout_accounts import Role
 from certmaild.partners.reading import host_name, read_partner, split_host_port
 from certmaild.partners.record import PartnerRecord
 from certmaild.protocols.limits import Limits
@@ -133,6 +136,87 @@ class Outbound:
     """An MX record may lead to this machine's loopback addresses."""
 
 
+class When(StrEnum):
+    """Which outside recipients get a guest mailbox here instead of mail on the wire."""
+
+    ALWAYS = "always"
+    UNPROVEN = "unproven"
+    """Whose destination proves itself neither by DANE nor by MTA-STS."""
+    MARKED = "marked"
+    """Only of messages marked to be sealed."""
+
+
+@dataclass(frozen=True, slots=True)
+class InviteDomain:
+    """A domain whose unknown addresses get accounts by a message to them."""
+
+    domain: str
+    role: Role
+    senders: tuple[str, ...]
+    """Addresses, or ``@domain``, that may do so; empty: every member."""
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invites:
+    """Guests; without ``domain`` there are none."""
+
+    domain: str | None = None
+    """Of the guests' account names; lower-case A-labels."""
+    when: When = When.UNPROVEN
+    code_days: int = 14
+    """After which an unused pickup code dies."""
+    notice_quiet: int = 86400
+    """Seconds between two notices to one guest, at least."""
+    unused_days: int = 90
+    """After which a mailbox that nobody ever opened is removed; 0: never."""
+    languages: tuple[str, ...] = ("en",)
+    """Of a notice to somebody whose language is not known, in this order."""
+    templates: Path | None = None
+    """A directory of the operator's own templates, looked at before ours."""
+    code_command: tuple[str, ...] = ()
+    """A program that carries pickup codes, such as by SMS."""
+    octets: int = 2**30
+    messages: int = 10_000
+    """Quota of a guest."""
+    invitations_per_sender: int = 200
+    """New guests of one sender in 24 hours."""
+    notices_per_domain: int = 500
+    """Notices to one domain in an hour."""
+    domains: tuple[InviteDomain, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """Ways in that people make by mail."""
+
+    unused_days: int = 180
+    """After which a device that nobody uses is revoked; 0: never."""
+    shown: int = 86400
+    """Seconds that a message shows a password that nobody uses."""
+    most: int = 20
+    """Ways in of one mailbox."""
+
+
+class RelayPolicy(StrEnum):
+    """What becomes of a log-in by a mail program's own cloud."""
+
+    ALLOW = "allow"
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Relays:
+    """Mail programs that fetch through their maker's cloud, password and mail included."""
+
+    policy: RelayPolicy = RelayPolicy.WARN
+    networks: tuple[Network, ...] = ()
+    """From where such clouds come, beside those known by what they say of themselves."""
+    domains: Mapping[str, RelayPolicy] = field(default_factory=dict)
+    """Domains of accounts with another policy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """How SEARCH is prepared."""
@@ -171,6 +255,9 @@ class Config:
     """IP addresses of DNS servers, with ``#port`` if not 53; empty: the system's."""
     partners: tuple[PartnerRecord, ...] = ()
     search: Search = Search()
+    invite: Invites = Invites()
+    devices: Devices = Devices()
+    relays: Relays = Relays()
     text: str = field(default="", repr=False, compare=False)
     """What stands in the file: a worker reads its configuration from these same words (`again`)."""
 
@@ -253,6 +340,9 @@ class _Reader:
             self._resolvers(),
             self._partners(),
             Search(file.search.ahead),
+            self._invites(),
+            self._devices(),
+            self._relays(),
         )
         if config.postmaster is not None and "@" not in config.postmaster:
             self._say("postmaster", "expected an address of a member")
@@ -334,9 +424,9 @@ class _Reader:
         given = self._file.inbound
         return Inbound(
             given.tls == "required",
-            self._networks("clear_networks", given.clear_networks),
+            self._networks("inbound.clear_networks", given.clear_networks),
             given.checks,
-            self._networks("unchecked_networks", given.unchecked_networks),
+            self._networks("inbound.unchecked_networks", given.unchecked_networks),
             given.dmarc == "honour",
             tuple(self._host("inbound.arc_sealers", one) for one in given.arc_sealers),
         )
@@ -347,7 +437,7 @@ class _Reader:
             try:
                 networks.append(ip_network(given))
             except ValueError:
-                self._say(f"inbound.{key}", f'expected networks such as "192.0.2.0/24", found {given!r}')
+                self._say(key, f'expected networks such as "192.0.2.0/24", found {given!r}')
         return tuple(networks)
 
     def _limits(self) -> Limits:
@@ -387,6 +477,59 @@ class _Reader:
             given.warn_partners,
             given.loopback,
         )
+
+    def _invites(self) -> Invites:
+        given = self._file.invite
+        for name in ("code_days", "octets", "messages", "invitations_per_sender", "notices_per_domain"):
+            if getattr(given, name) < 1:
+                self._say(f"invite.{name}", "expected at least 1")
+        if given.unused_days < 0:
+            self._say("invite.unused_days", "expected 0 or more")
+        domain = None if given.domain is None else self._host("invite.domain", given.domain)
+        if domain is not None and domain in self._domains():
+            self._say("invite.domain", "expected a domain of its own, that members have no addresses in")
+        for language in given.languages:
+            if not re.fullmatch(r"[a-z]{2,3}", language):
+                self._say("invite.languages", f'expected languages such as "en", found {language!r}')
+        if not given.languages:
+            self._say("invite.languages", "expected at least one language")
+        return Invites(
+            domain,
+            When(given.when),
+            given.code_days,
+            int(given.notice_quiet),
+            given.unused_days,
+            given.languages,
+            None if given.templates is None else self._place(given.templates),
+            given.code_command,
+            int(given.octets),
+            given.messages,
+            given.invitations_per_sender,
+            given.notices_per_domain,
+            tuple(
+                InviteDomain(
+                    self._host("invite.domains.domain", one.domain),
+                    Role.MEMBER if one.role == "member" else Role.GUEST,
+                    one.senders,
+                    one.language,
+                )
+                for one in given.domains
+            ),
+        )
+
+    def _devices(self) -> Devices:
+        given = self._file.devices
+        if given.unused_days < 0:
+            self._say("devices.unused_days", "expected 0 or more")
+        if given.most < 2:
+            self._say("devices.most", "expected at least 2")
+        return Devices(given.unused_days, int(given.shown), given.most)
+
+    def _relays(self) -> Relays:
+        given = self._file.relays
+        networks = self._networks("relays.networks", given.networks)
+        domains = {self._host("relays.domains", one): RelayPolicy(policy) for one, policy in given.domains.items()}
+        return Relays(RelayPolicy(given.policy), networks, domains)
 
     def _resolvers(self) -> tuple[str, ...]:
         for given in self._file.resolver.addresses:

@@ -148,6 +148,43 @@ class _SearchFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ahead: bool = False
 
 
+class InviteDomainFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[[invite.domains]]``: a domain whose unknown addresses get accounts of their own."""
+
+    domain: str
+    role: Literal["guest", "member"] = "guest"
+    senders: tuple[str, ...] = ()
+    language: str = ""
+
+
+class _InviteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    domain: str | None = None
+    when: Literal["always", "unproven", "marked"] = "unproven"
+    code_days: int = 14
+    notice_quiet: Duration = Duration(86400)
+    unused_days: int = 90
+    languages: tuple[str, ...] = ("en",)
+    templates: str | None = None
+    code_command: tuple[str, ...] = ()
+    octets: Size = Size(2**30)
+    messages: int = 10_000
+    invitations_per_sender: int = 200
+    notices_per_domain: int = 500
+    domains: tuple[InviteDomainFile, ...] = ()
+
+
+class _DevicesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    unused_days: int = 180
+    shown: Duration = Duration(86400)
+    most: int = 20
+
+
+class _RelaysFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    policy: Literal["allow", "warn", "refuse"] = "warn"
+    networks: tuple[str, ...] = ()
+    domains: dict[str, Literal["allow", "warn", "refuse"]] = {}
+
+
 _COUNTS = frozenset(
     "recipients connections_per_address connections sessions_per_credential sessions_per_mailbox "
     "bad_commands_before_login bad_commands commands_in_flight mime_parts mime_depth dkim_signatures".split()
@@ -189,6 +226,9 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outbound: _OutboundFile = _OutboundFile()
     resolver: _ResolverFile = _ResolverFile()
     partner: tuple[PartnerFile, ...] = ()
+    invite: _InviteFile = _InviteFile()
+    devices: _DevicesFile = _DevicesFile()
+    relays: _RelaysFile = _RelaysFile()
 
 
 def read_text(path: Path) -> str:
@@ -256,6 +296,10 @@ _CHOICES = {
     "partner.level": '"may", "encrypt", "verify", "secure", "dane", "dane-only", "sts" or "pin"',
     "partner.minimum": '"1.2" or "1.3"',
     "partner.direction": '"both", "in" or "out"',
+    "invite.when": '"always", "unproven" or "marked"',
+    "invite.domains.role": '"guest" or "member"',
+    "relays.policy": '"allow", "warn" or "refuse"',
+    "relays.domains": '"allow", "warn" or "refuse"',
 }
 
 
@@ -273,5 +317,9 @@ def _known_keys(table: str) -> list[str]:
         "outbound": _OutboundFile,
         "resolver": _ResolverFile,
         "partner": PartnerFile,
+        "invite": _InviteFile,
+        "invite.domains": InviteDomainFile,
+        "devices": _DevicesFile,
+        "relays": _RelaysFile,
     }
     return [one.encode_name for one in msgspec.structs.fields(tables[table])] if table in tables else []

@@ -193,6 +193,7 @@ class InProcessGatekeeper:
             proven.credential_id,
             Scope.IMAP_WRITE not in proven.head.scopes,
             proven.keys,
+            proven.head.kind,
             proven.head.created,
         )
         self._sessions[id(session)] = session

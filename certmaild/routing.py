@@ -177,7 +177,7 @@ class Router:
         if self._partners is None:
             return NOT_CARRIED_OUT
         who = await self._directory.recipient(canonical(sender))
-        if who is None or who.role is not Role.MEMBER:
+        if who is None or not (who.role.is_member or who.role is Role.APP):
             return GUEST
         route = self._relay(address, self._partners)
         return NOT_PROVEN if require_tls and isinstance(route, Plain) else route

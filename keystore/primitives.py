@@ -85,6 +85,9 @@ class Label(Enum):
     TEXT = b"text"
     KID = b"kid"
     ORGANISATION = b"orgrec"
+    BEQUEST = b"bequest"
+    HEARD = b"heard"
+    AUDIT = b"audit"
 
     def __init__(self, name: bytes) -> None:
         self.info = b"certmaild/1/" + name + b"\0"

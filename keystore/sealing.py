@@ -33,6 +33,7 @@ TYPE_CARD = 0x04
 TYPE_EPOCH = 0x06
 TYPE_IDENTITY = 0x07
 TYPE_PUBLIC_KEY = 0x08
+TYPE_BEQUEST = 0x0A
 KID_OCTETS = 8
 _HEADER_OCTETS = HEADER.size
 _PUBLIC_OCTETS = MLKEM_PUBLIC_OCTETS + X25519_PUBLIC_OCTETS
@@ -159,3 +160,25 @@ def split_arrival(value: bytes) -> SealedArrivalParts:
     return SealedArrivalParts(
         value[:_HEADER_OCTETS], value[_HEADER_OCTETS:at], value[at:ARRIVAL_HEAD_OCTETS], value[ARRIVAL_HEAD_OCTETS:]
     )
+
+
+# Bequests: a guest's root key sealed to whoever invited him, until the guest has a way in of his own.
+
+
+def seal_bequest(key: PublicKey, heir: bytes, user_id: bytes, root: bytes | bytearray) -> bytes:
+    """The root key of ``user_id``, sealed so that only ``heir`` opens it: header, kid, HPKE (KEYS section 2)."""
+    header = HEADER.pack(SUITE, TYPE_BEQUEST, key.epoch, 0)
+    return header + key.kid + hpke_seal(key.key, _bequest_info(header, key.kid, heir, user_id), bytes(root))
+
+
+def split_bequest(value: bytes, heir: bytes, user_id: bytes) -> tuple[bytes, bytes, bytes]:
+    """Key id, HPKE's info and the sealed part, as `KeyRing.open_arrival` takes them. Raises `SealBroken`."""
+    at = _HEADER_OCTETS + KID_OCTETS
+    if len(value) < at or value[:2] != bytes([SUITE, TYPE_BEQUEST]):
+        raise SealBroken("not a bequest of suite 1")
+    header, kid = value[:_HEADER_OCTETS], value[_HEADER_OCTETS:at]
+    return kid, _bequest_info(header, kid, heir, user_id), value[at:]
+
+
+def _bequest_info(header: bytes, kid: bytes, heir: bytes, user_id: bytes) -> bytes:
+    return Label.BEQUEST.info + header + heir + user_id + kid

@@ -99,6 +99,7 @@ class ServerSecrets:
         self.queue = QueueSeals(self._secrets["queue"])
         """Seals mail on its way out."""
         self._trace_key = expand(self._secrets["rows"], Label.TRACE)
+        self._heard_key = expand(self._secrets["rows"], Label.HEARD)
 
     def __repr__(self) -> str:
         return "ServerSecrets(…)"
@@ -173,6 +174,10 @@ class ServerSecrets:
     def trace_hash(self, address: str) -> str:
         """What stands in the log for an outside address: 16 hexadecimal digits that only this server can compute."""
         return mac_sha256(self._trace_key, address.encode("utf-8", "surrogateescape"))[:8].hex()
+
+    def heard_hash(self, whose: bytes, address: bytes) -> bytes:
+        """What stands in the store for an address that one user knows: 16 octets that only this server can compute."""
+        return mac_sha256(self._heard_key, whose + address)[:16]
 
 
 def _write_new(path: Path, octets: bytes) -> None:

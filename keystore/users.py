@@ -35,7 +35,9 @@ from certmaild.keystore.sealing import (
     public_key_body,
     public_key_id,
     seal_arrival,
+    seal_bequest,
     seal_card,
+    split_bequest,
     split_public_key,
 )
 from certmaild.keystore.secret import Secret
@@ -49,6 +51,7 @@ __all__ = [
     "create_user_keys",
     "open_card",
     "seal_arrival",
+    "seal_bequest",
     "seal_card",
     "unlock",
 ]
@@ -64,8 +67,16 @@ class KeyRing:
     none is left the keys are overwritten, and from then on everything raises `KeysClosed`. Safe to use in threads.
     """
 
-    def __init__(self, user_id: bytes, epochs: Mapping[int, Secret], seeds: Mapping[int, Secret]) -> None:
+    def __init__(
+        self,
+        user_id: bytes,
+        epochs: Mapping[int, Secret],
+        seeds: Mapping[int, Secret],
+        root: Secret | None = None,
+    ) -> None:
+        """``root`` is copied: a ring that has it can make further ways in (KEYS section 11)."""
         self.user_id = user_id
+        self._root = None if root is None else Secret(bytes(root.reveal()))
         self.epoch = max(epochs)
         """Under which new values are sealed."""
         self._epochs = dict(epochs)
@@ -114,12 +125,22 @@ class KeyRing:
     def _wipe(self) -> None:
         for secret in (*self._epochs.values(), *self._seeds.values()):
             secret.wipe()
+        if self._root is not None:
+            self._root.wipe()
+            self._root = None
         self._epochs.clear()
         self._seeds.clear()
         self._names.clear()
         self._entries.clear()
         self._kids.clear()
         self._private.clear()
+
+    def root(self) -> Secret:
+        """A copy of the root key, for making a way in; the caller wipes it. Raises `KeysClosed`."""
+        with self._lock:
+            if self._root is None:
+                raise KeysClosed("the key ring holds no root key")
+            return Secret(bytes(self._root.reveal()))
 
     # Folder table, heads, labels: one key an epoch.
 
@@ -178,6 +199,10 @@ class KeyRing:
         key = self._private.get(kid) or self._private_key(kid)
         return hpke_open(key, info, sealed)
 
+    def open_bequest(self, user_id: bytes, value: bytes) -> Secret:
+        """Another user's root key that was sealed to this one (`seal_bequest`). Raises `SealBroken`, `KeysClosed`."""
+        return Secret(self.open_arrival(*split_bequest(value, self.user_id, user_id)))
+
     def rest(self) -> None:
         """Let go of the private keys, 8 KiB each, until an arrival needs one, which makes it anew from its seed."""
         with self._lock:
@@ -229,7 +254,7 @@ def create_user_keys(secrets: ServerSecrets, user_id: bytes | None = None) -> Ne
     return NewUser(
         user_id,
         root,
-        KeyRing(user_id, {epoch: epoch_key}, {epoch: seed}),
+        KeyRing(user_id, {epoch: epoch_key}, {epoch: seed}, root),
         epoch,
         _wrap(expand(root.reveal(), Label.EPOCHS), TYPE_EPOCH, epoch, user_id, epoch_key),
         _wrap(expand(epoch_key.reveal(), Label.IDENTITY), TYPE_IDENTITY, epoch, user_id, seed),
@@ -259,7 +284,7 @@ def unlock(
             raise SealBroken("an identity of an epoch that has no key")
         seeds[n] = _unwrap(expand(epochs[n].reveal(), Label.IDENTITY), TYPE_IDENTITY, n, user_id, row)
     _check_own_public_key(root_key, user_id, max(epochs), public_key_row)
-    return KeyRing(user_id, epochs, seeds)
+    return KeyRing(user_id, epochs, seeds, root)
 
 
 def _check_own_public_key(root_key: bytearray, user_id: bytes, epoch: int, row: bytes) -> None:

@@ -20,7 +20,14 @@ from certmaild.mailbox.arrivals import InRow, decode_in_row, in_digest
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.errors import Damaged, MailboxError
-from certmaild.mailbox.folders import INBOX, read_rows, read_user_head, write_user_head
+from certmaild.mailbox.folders import (
+    FIRST_SERVICE,
+    INBOX,
+    ensure_service,
+    read_rows,
+    read_user_head,
+    write_user_head,
+)
 from certmaild.mailbox.identifiers import BlobId, BoxId, Mid
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
@@ -29,7 +36,7 @@ from certmaild.mailbox.messages import PreparedMessage, entries_of, expunge_mids
 from certmaild.mailbox.pages import FolderEditor
 from certmaild.mailbox.reach import Reach
 from certmaild.mailbox.sent_copies import message_id_of, without_client_copies
-from certmaild.mailbox.values import NO_FINAL_CRLF, SERVER_COPY, SYSTEM_FLAGS, SpecialUse
+from certmaild.mailbox.values import NO_FINAL_CRLF, SERVER_COPY, SYSTEM_FLAGS, ServiceFolder, SpecialUse
 
 log = Logger()
 
@@ -66,6 +73,8 @@ class Batch:
     retracted: list[Mid] = field(default_factory=list)
     boxes: set[BoxId] = field(default_factory=set)
     """Folders that it was filed in."""
+    fresh_ids: dict[int, bytes] = field(default_factory=dict)
+    """For folders of the server's own that may have to be made."""
 
 
 def open_batch(txn: ReadTxn, reach: Reach, limit: int) -> Batch | None:
@@ -125,6 +134,8 @@ def _open_row(txn: ReadTxn, reach: Reach, row: InRow, batch: Batch) -> None:
         card.internal_date,
     )
     batch.messages.append((card.special_use, message))
+    if card.special_use >= FIRST_SERVICE and card.special_use not in batch.fresh_ids:
+        batch.fresh_ids[card.special_use] = os.urandom(16)
 
 
 def write_batch(txn: WriteTxn, reach: Reach, batch: Batch, now: int) -> bool:
@@ -133,6 +144,8 @@ def write_batch(txn: WriteTxn, reach: Reach, batch: Batch, now: int) -> bool:
     head = read_user_head(txn, shelf)
     if (head.absorbed_seq, head.absorbed_dtag) != (batch.expected.absorbed_seq, batch.expected.absorbed_dtag):
         return False
+    for special_use in {use for use, _ in batch.messages if use >= FIRST_SERVICE}:
+        ensure_service(txn, shelf, ServiceFolder(special_use), now, batch.fresh_ids[special_use])
     table = read_rows(txn, shelf)
     by_folder: defaultdict[BoxId, list[PreparedMessage]] = defaultdict(list)
     for special_use, message in batch.messages:

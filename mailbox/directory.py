@@ -116,7 +116,7 @@ class Directory:
             members = [
                 (account.created, account.address)
                 for _, account in account_rows.all_accounts(txn, self._secrets)
-                if account.role is Role.MEMBER and account.state is State.ACTIVE
+                if account.role.is_member and account.state is State.ACTIVE
             ]
             return min(members)[1] if members else None
 

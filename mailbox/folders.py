@@ -35,7 +35,7 @@ from certmaild.mailbox.layout_messages import (
 )
 from certmaild.mailbox.pages import Shelf, write_head
 from certmaild.mailbox.text_marks import mark_all
-from certmaild.mailbox.values import MAX_FOLDERS, MAX_KEYWORDS, Folder, SpecialUse
+from certmaild.mailbox.values import MAX_FOLDERS, MAX_KEYWORDS, Folder, ServiceFolder, SpecialUse
 
 INBOX = "INBOX"
 MAX_NAME_OCTETS = 1000
@@ -50,6 +50,13 @@ SPECIAL_FOLDERS = (
     ("Trash", SpecialUse.TRASH),
 )
 """Made and subscribed with the account (PROTOCOLS lesson 5)."""
+FIRST_SERVICE = min(ServiceFolder)
+SERVICE_NAMES = {
+    ServiceFolder.DEVICES: "Devices",
+    ServiceFolder.SETTINGS: "Settings",
+    ServiceFolder.LATER: "Later",
+}
+"""Made and subscribed when the first message for them is absorbed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +121,10 @@ def table_of(rows: FolderRows) -> FolderTable:
         Folder(
             row.name,
             BoxId(row.box_id),
-            SpecialUse(row.special_use) if row.special_use else None,
+            SpecialUse(row.special_use) if 0 < row.special_use < FIRST_SERVICE else None,
             row.name in subscribed,
             row.name in parents,
+            ServiceFolder(row.special_use) if row.special_use >= FIRST_SERVICE else None,
         )
         for row in sorted(rows.folders, key=lambda row: (row.name != INBOX, row.name))
     )
@@ -214,6 +222,33 @@ def create(
         validity += 1
     write_rows(txn, shelf, replace(rows, folders=tuple(folders), last_uid_validity=validity - 1))
     return BoxId(folders[-1].box_id)
+
+
+def ensure_service(txn: WriteTxn, shelf: Shelf, service: ServiceFolder, now: int, box_id: bytes) -> BoxId:
+    """The server's own folder of this kind, made and subscribed if it is missing; ``box_id`` is for a new one.
+
+    A folder of its name that the user made himself becomes it.
+    """
+    rows = read_rows(txn, shelf)
+    found = next((row for row in rows.folders if row.special_use == service), None)
+    if found is not None:
+        return BoxId(found.box_id)
+    name = SERVICE_NAMES[service]
+    same = next((row for row in rows.folders if row.name == name), None)
+    if same is not None:
+        folders = tuple(replace(row, special_use=int(service)) if row is same else row for row in rows.folders)
+        write_rows(txn, shelf, replace(rows, folders=folders))
+        return BoxId(same.box_id)
+    validity = max(now, rows.last_uid_validity + 1)
+    made = FolderRow(name, box_id, int(service))
+    write_head(txn, shelf, made.box_id, Head(validity))
+    subscriptions = tuple(dict.fromkeys((*rows.subscriptions, name)))
+    write_rows(
+        txn,
+        shelf,
+        replace(rows, folders=(*rows.folders, made), subscriptions=subscriptions, last_uid_validity=validity),
+    )
+    return BoxId(box_id)
 
 
 def delete(txn: WriteTxn, shelf: Shelf, name: str) -> None:

@@ -59,6 +59,12 @@ class Table(StrEnum):
     QSAID = "qsaid"
     STS = "sts"
     TLSRPT = "tlsrpt"
+    GUEST = "guest"
+    BEQUEST = "bequest"
+    HEARD = "heard"
+    SERVICE = "service"
+    AUDIT = "audit"
+    GROUP = "group"
 
 
 class VolatileTable(StrEnum):

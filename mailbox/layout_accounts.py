@@ -34,6 +34,17 @@ class Role(IntEnum):
 
     MEMBER = 1
     GUEST = 2
+    APP = 3
+    """A program: it only submits."""
+    AUDITOR = 4
+    """A member who may read the audit log."""
+    ADMIN = 5
+    """A member who may administer."""
+
+    @property
+    def is_member(self) -> bool:
+        """Whether he may do what a member may."""
+        return self in (Role.MEMBER, Role.AUDITOR, Role.ADMIN)
 
 
 class SentCopies(IntEnum):
@@ -48,6 +59,8 @@ class Option(IntFlag, boundary=STRICT):
 
     RETRIEVE_MARKS_SEEN = 1
     r"""POP3's RETR sets ``\Seen``."""
+    SERVICE_FOLDERS = 2
+    """The server keeps its own folders for the user: Devices and the like."""
 
 
 NO_OPTIONS = Option(0)

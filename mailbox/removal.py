@@ -10,10 +10,20 @@ from certmaild.mailbox.layout import Table, decode_own
 from certmaild.mailbox.ownership import drop_reference
 
 SLICE_ROWS = 256
-KEY_TABLES = (Table.CRED, Table.SEEN, Table.EPOCH, Table.IDENT, Table.PK)
+KEY_TABLES = (Table.CRED, Table.BEQUEST, Table.SEEN, Table.EPOCH, Table.IDENT, Table.PK)
 """Removed first: without these nothing of the user can be opened again."""
-_ROW_TABLES = (Table.CARD, Table.PAGE, Table.GONE, Table.READY, Table.TEXT, Table.IN, Table.HEAD)
-_LAST_TABLES = (Table.FOLDERS, Table.UHEAD, Table.TAIL, Table.USE, Table.ACCT)
+_ROW_TABLES = (
+    Table.HEARD,
+    Table.SERVICE,
+    Table.CARD,
+    Table.PAGE,
+    Table.GONE,
+    Table.READY,
+    Table.TEXT,
+    Table.IN,
+    Table.HEAD,
+)
+_LAST_TABLES = (Table.FOLDERS, Table.UHEAD, Table.TAIL, Table.USE, Table.GUEST, Table.ACCT)
 
 
 def end_of(user_id: UserId) -> bytes:

@@ -53,6 +53,16 @@ class SpecialUse(IntEnum):
     IMPORTANT = 8
 
 
+class ServiceFolder(IntEnum):
+    """Folders that the server itself keeps for a user; the numbers stand in the store beside those of `SpecialUse`."""
+
+    DEVICES = 16
+    """One message for each way in."""
+    SETTINGS = 17
+    LATER = 18
+    """What a pickup code does not show yet."""
+
+
 class FlagOp(Enum):
     """How STORE combines the flags it names with those of a message (RFC 9051 section 6.4.6)."""
 
@@ -79,6 +89,7 @@ class Folder:
     special_use: SpecialUse | None = None
     subscribed: bool = False
     has_children: bool = False
+    service: ServiceFolder | None = None
 
     @property
     def mailbox_id(self) -> bytes:

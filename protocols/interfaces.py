@@ -6,6 +6,7 @@ from typing import Protocol
 
 from certmaild.keystore.users import KeyRing
 from certmaild.mailbox.identifiers import CredentialId, UserId
+from certmaild.mailbox.layout_accounts import Kind
 from certmaild.mailbox.opened import OpenMailbox
 
 
@@ -28,6 +29,8 @@ class Login:
     read_only: bool
     """The credential's scopes lack imap-write."""
     keys: KeyRing = field(repr=False)
+    kind: Kind = Kind.PASSWORD
+    """Of the credential: with a pickup or recovery code not all is shown."""
 
 
 class LogInRefused(Exception):

@@ -120,7 +120,7 @@ def test_accounts_that_are_none() -> None:
         b"\0" + row[1:],
         b"\1" + row[1:],
         b"\3" + row[1:],
-        row[:options] + b"\x02" + row[options + 1 :],
+        row[:options] + b"\x04" + row[options + 1 :],
         row[:1] + b"\x09" + row[2:],
     ):
         with pytest.raises(Damaged):

@@ -1,0 +1,70 @@
+"""Rows about guests, in the transactions of whoever changes them: invitations, bequests, whom one has heard from."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from certmaild.keystore.errors import SealBroken
+from certmaild.mailbox.addresses import Address
+from certmaild.mailbox.errors import Damaged
+from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_guests import GuestRow, decode, encode, heard_key
+
+
+class Hashes(RowSealer, Protocol):
+    """Seals rows, and hides addresses."""
+
+    def heard_hash(self, whose: bytes, address: bytes) -> bytes:
+        """The place of an address among those that one user has heard from."""
+        ...
+
+
+def read_guest(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> GuestRow | None:
+    """How a guest stands; None for who is none. Raises `Damaged`."""
+    value = txn.get(Table.GUEST, user_id)
+    return None if value is None else _opened(sealer, user_id, value)
+
+
+def write_guest(txn: WriteTxn, sealer: RowSealer, user_id: UserId, row: GuestRow) -> None:
+    """Put a guest's row in its place."""
+    txn.put(Table.GUEST, user_id, sealer.seal_row(Table.GUEST, user_id, encode(row)))
+
+
+def all_guests(txn: ReadTxn, sealer: RowSealer, after: bytes = b"") -> Iterator[tuple[UserId, GuestRow]]:
+    """Every guest behind ``after``, by user id."""
+    for key, value in txn.scan(Table.GUEST, after + b"\0" if after else b""):
+        user_id = UserId(key)
+        yield user_id, _opened(sealer, user_id, value)
+
+
+def _opened(sealer: RowSealer, user_id: UserId, value: bytes) -> GuestRow:
+    try:
+        return decode(GuestRow, sealer.open_row(Table.GUEST, user_id, value))
+    except SealBroken as broken:
+        raise Damaged(Table.GUEST) from broken
+
+
+def write_bequest(txn: WriteTxn, user_id: UserId, sealed: bytes | None) -> None:
+    """Keep a guest's root key as sealed to who invited him; None destroys it."""
+    if sealed is None:
+        txn.delete(Table.BEQUEST, user_id)
+    else:
+        txn.put(Table.BEQUEST, user_id, sealed)
+
+
+def read_bequest(txn: ReadTxn, user_id: UserId) -> bytes | None:
+    """What `write_bequest` kept."""
+    return txn.get(Table.BEQUEST, user_id)
+
+
+def note_heard(txn: WriteTxn, hashes: Hashes, user_id: UserId, address: Address) -> None:
+    """The user has had mail from this address, so he may write to it."""
+    key = heard_key(user_id, hashes.heard_hash(user_id, address.base.key))
+    if txn.get(Table.HEARD, key) is None:
+        txn.put(Table.HEARD, key, b"")
+
+
+def has_heard(txn: ReadTxn, hashes: Hashes, user_id: UserId, address: Address) -> bool:
+    """Whether `note_heard` was told so."""
+    return txn.get(Table.HEARD, heard_key(user_id, hashes.heard_hash(user_id, address.base.key))) is not None

@@ -1,0 +1,128 @@
+"""Bytes about guests and what the server keeps for users: who was invited, whom one has heard from, service messages,
+the audit log, groups.
+
+Rows are few and server-sealed, so values are JSON as in `certmaild.mailbox.layout_partners`; keys of ``heard`` are
+keyed hashes, since addresses of strangers stand nowhere in clear.
+"""
+
+from enum import IntEnum
+from typing import TypeVar
+
+import msgspec
+
+from certmaild.mailbox.errors import Damaged
+from certmaild.mailbox.identifiers import Mid, UserId
+from certmaild.mailbox.layout import U64
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    version: int = 1
+
+
+class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
+    """``guest/<user>``: a guest, how he came, and what he was told. Times are seconds since 1970, 0 is never."""
+
+    ordinary: str
+    """His ordinary address as it was given."""
+    inviter: str
+    """Main address of who invited him first."""
+    inviter_id: str
+    """That account's user id in hexadecimal; empty when it is elsewhere (gateway)."""
+    invited_s: int
+    code_expires_s: int = 0
+    """When the pickup code dies unused; 0: there is none."""
+    pickup_mid: str = ""
+    """The message in the inviter's mailbox that shows the code, in hexadecimal; empty: none does."""
+    opened_s: int = 0
+    """First log-in with the pickup code."""
+    joined_s: int = 0
+    """First log-in with a password of his own: from then on he sees everything and the code is dead."""
+    noticed_s: int = 0
+    """The last notice."""
+    language: str = ""
+    """Of notices; empty: not known."""
+    generation: int = 1
+    """How often his keys were made anew because nobody could renew his code."""
+    wrong_codes: int = 0
+    """Wrong tries since the inviter was last warned."""
+
+
+class Service(IntEnum):
+    """What a message of the server's own is."""
+
+    DEVICE = 1
+    """Tells of a way in (``number``)."""
+    PASSWORD = 2
+    """Shows the password of a way in (``number``)."""
+    INSTRUCTION = 3
+    """How to use the service folder (``number``: `ServiceFolder`)."""
+
+
+class ServiceRow(_Row, frozen=True, forbid_unknown_fields=True):
+    """``service/<user><mid>``: a message of the server's own in one of his folders."""
+
+    kind: int
+    number: int
+    made_s: int
+    digest: str = ""
+    """Of what it says, so that it is written anew when that has changed."""
+
+
+class AuditRow(_Row, frozen=True, forbid_unknown_fields=True):
+    """``audit/<number>``: one thing that was done to accounts, bound to the row before it."""
+
+    at_s: int
+    by: str
+    """An address, ``command`` and the system's user, or ``server``."""
+    act: str
+    """A short verb: ``guest invited``, ``device revoked``."""
+    whom: str
+    detail: str = ""
+    previous: str = ""
+    """SHA-256 of the plaintext of the row before it, in hexadecimal."""
+
+
+class GroupRow(_Row, frozen=True, forbid_unknown_fields=True):
+    """``group/<address>``: a list of members as one recipient."""
+
+    display: str
+    members: tuple[str, ...]
+    made_s: int
+    senders: str = "members"
+    """Who may write to it: ``members`` of this server, ``list`` (only who is in it), ``anyone``."""
+
+
+T = TypeVar("T", bound=_Row)
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(row: _Row) -> bytes:
+    """Plaintext of a row of these tables."""
+    return _encoder.encode(row)
+
+
+def decode(kind: type[T], plain: bytes) -> T:
+    """Inverse of `encode`. Raises `Damaged`."""
+    try:
+        row = msgspec.json.decode(plain, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise Damaged(kind.__name__) from None
+    if row.version != 1:
+        raise Damaged(kind.__name__)
+    return row
+
+
+def service_key(user_id: UserId, mid: Mid) -> bytes:
+    """Key in ``service``."""
+    return user_id + mid
+
+
+def audit_key(number: int) -> bytes:
+    """Key in ``audit``, from 1."""
+    return U64.pack(number)
+
+
+def heard_key(user_id: UserId, heard_hash: bytes) -> bytes:
+    """Key in ``heard``: whom (as `ServerSecrets.heard_hash`) the user has had mail from. The value is empty."""
+    return user_id + heard_hash
