@@ -25,6 +25,8 @@ class Findings:
 def check(config: Config) -> Findings:
     """Look at the files that the configuration names: certificates and keys must be readable and match."""
     problems, noted = [], []
+    if not config.store.exists():
+        noted.append(f"there is no store in {config.data} yet; certmaild init makes one.")
     for files in (config.tls.default, *config.tls.names):
         if config.tls.private and files is config.tls.default and not files.certificate.exists():
             noted.append("there is no certificate yet; certmaild init makes one, by an authority of our own.")

@@ -152,6 +152,10 @@ def test_a_trace_is_found_in_the_log(line: Line, tmp_path: Path) -> None:
 def test_config_check(line: Line, tmp_path: Path) -> None:
     assert "fit for use" in line.run("config", "check", str(line.config)).stdout
     assert "fit for use" in line.run("config", "check").stdout
+    nowhere = tmp_path / "nowhere.toml"
+    nowhere.write_text(line.config.read_text() + "\n")
+    shown = line.run("--data", str(tmp_path / "nothing"), "config", "check", str(nowhere))
+    assert "there is no store in" in shown.stderr and "fit for use" in shown.stdout
     assert CliRunner().invoke(entry, ["config", "check"]).exit_code == 2
     bad = tmp_path / "bad.toml"
     bad.write_text('hostnam = "x"\n')
