@@ -58,26 +58,29 @@ class ReplyReader:
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._at = 0
+        """Where in the buffer the next line begins: cutting it off each time would copy all behind it."""
         self._code = b""
         self._lines: list[bytes] = []
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is left over: no octet, and no line of an unfinished reply."""
-        return not self._buffer and not self._lines
+        return self._at == len(self._buffer) and not self._lines
 
     def feed(self, octets: bytes) -> None:
         """Take what came."""
-        self._buffer += octets
+        self._buffer = self._buffer[self._at :] + octets
+        self._at = 0
 
     def next_reply(self) -> Reply | None:
         """The next whole reply. Raises `GrammarError`; then there is no going on."""
-        while (at := self._buffer.find(b"\r\n", 0, MAX_LINE)) >= 0:
-            line, self._buffer = self._buffer[:at], self._buffer[at + 2 :]
+        while (end := self._buffer.find(b"\r\n", self._at, self._at + MAX_LINE)) >= 0:
+            line, self._at = self._buffer[self._at : end], end + 2
             if self._take(line):
                 lines, self._lines = self._lines, []
                 return _reply(self._code, lines)
-        if len(self._buffer) >= MAX_LINE:
+        if len(self._buffer) - self._at >= MAX_LINE:
             raise GrammarError("reply line too long")
         return None
 
