@@ -158,6 +158,11 @@ def certificates_text(path: Path) -> str:
     return pem.decode("ascii")
 
 
+def certificate_der(certificate: x509.Certificate) -> bytes:
+    """The certificate, DER."""
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
 def key_pin(certificate: x509.Certificate) -> bytes:
     """SHA-256 of SubjectPublicKeyInfo (RFC 7469 section 2.4); TLSA's 3 1 1 too."""
     return _pin(certificate.public_key())

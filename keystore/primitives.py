@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.hpke import (
     MLKEM768X25519PublicKey,
     Suite,
 )
+from cryptography.hazmat.primitives.serialization import pkcs7 as pkcs7
 
 from certmaild.keystore.errors import PrimitiveUnfit, SealBroken
 

@@ -1,0 +1,1 @@
+"""What mail programs must be told, in words and in the files that they look for themselves."""
