@@ -2,11 +2,10 @@
 
 import gc
 import weakref
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from imap_append_support import serve_append
 from imap_support import House, Line
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -16,49 +15,9 @@ from certmaild.mailbox.errors import StoreUnavailable
 from certmaild.mailbox.values import Flags, SystemFlag
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
-from certmaild.protocols.imap.errors import Bad, ConnectionGone, No
+from certmaild.protocols.imap.errors import Bad, ConnectionGone
 from certmaild.protocols.imap.registry import AFTER_LOGIN, COMMANDS, Spec
 from certmaild.protocols.limits import Limits
-from certmaild.protocols.turns import TURN_S
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
-
-
-@pytest.fixture
-def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator["Deferred[None]"]:
-    """A command HANG that waits for this."""
-    waiting: Deferred[None] = Deferred()
-
-    async def run(context: Context, command: Command) -> None:
-        await waiting
-        await context.ok(command)
-
-    monkeypatch.setitem(COMMANDS, b"HANG", Spec(run, AFTER_LOGIN))
-    yield waiting
-
-
-def serve_append(monkeypatch: pytest.MonkeyPatch, taken: list[bytes], fail_after: int = 100) -> None:
-    """An APPEND that keeps what it reads."""
-
-    async def run(context: Context, command: Command) -> None:
-        assert command.stream is not None
-        if fail_after == 0:
-            raise No(b"Refused.", b"TRYCREATE")
-        while command.stream.more:
-            octets = b""
-            while chunk := await command.stream.read():
-                octets += chunk
-            taken.append(octets)
-            if len(taken) == fail_after:
-                raise No(b"Refused.")
-            taken.append(await command.stream.next_text())
-        await context.ok(command)
-
-    monkeypatch.setitem(COMMANDS, b"APPEND", Spec(run, AFTER_LOGIN))
-
 
 # Times
 
@@ -325,224 +284,6 @@ def test_bad_commands_after_log_in(house: House, count: int) -> None:
     assert line.closed is (count == 20)
 
 
-# Back-pressure
-
-
-def test_a_client_that_does_not_read_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run(context: Context, command: Command) -> None:
-        for number in range(3):
-            context.write(b"* %d x\r\n" % number)
-            await context.flush()
-        await context.ok(command)
-
-    monkeypatch.setitem(COMMANDS, b"LONG", Spec(run, AFTER_LOGIN))
-    line = house.log_in()
-    line.producer.pauseProducing()
-    assert line.send(b"a LONG\r\n") == b"* 0 x\r\n"
-    line.producer.resumeProducing()
-    assert line.take() == b"* 1 x\r\n* 2 x\r\na OK Completed.\r\n"
-    line.producer.pauseProducing()
-    line.send(b"b LONG\r\n")
-    line.producer.stopProducing()
-    line.hang_up()
-    assert house.gate.sessions == 0
-
-
-def test_large_output_goes_out_in_records(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-
-    async def run(context: Context, command: Command) -> None:
-        for _ in range(5):
-            context.write(b"x" * 5000)
-            sizes.append(len(line.written))
-        await context.ok(command)
-
-    monkeypatch.setitem(COMMANDS, b"LONG", Spec(run, AFTER_LOGIN))
-    line = house.log_in()
-    assert line.send(b"a LONG\r\n").endswith(b"a OK Completed.\r\n")
-    assert sizes == [0, 0, 0, 20000, 20000]
-
-
-def test_a_client_that_sends_on_is_paused(house: House, hung: "Deferred[None]") -> None:
-    line = house.log_in()
-    line.send(b"a HANG\r\n")
-    line.send(b"b NOOP\r\n" * (Limits().commands_in_flight - 1))
-    assert not line.reading_paused
-    line.send(b"b NOOP\r\n")
-    assert line.reading_paused
-    hung.callback(None)
-    for _ in range(5):
-        house.clock.advance(0)
-    assert line.take().count(b"b OK") == Limits().commands_in_flight
-    assert not line.reading_paused
-
-
-def test_pipelined_commands_let_others_have_their_turn(house: House) -> None:
-    line, other = house.log_in(), house.log_in()
-    house.clock.look_s = TURN_S / 40
-    first = line.send(b"a NOOP\r\n" * 200).count(b"a OK")
-    assert 1 < first < 50
-    # Both wait; the one who has just come goes before the one who sent a flood, but behind a share of his.
-    assert other.send(b"b NOOP\r\n") == b""
-    house.clock.advance(0)
-    assert other.take() == b"b OK Completed.\r\n"
-    second = line.take().count(b"a OK")
-    assert 0 < second < 200 - first
-    for _ in range(20):
-        house.clock.advance(0)
-    assert first + second + line.take().count(b"a OK") == 200
-
-
-def test_a_flood_that_waits_for_its_turn_is_not_read_on(house: House) -> None:
-    line = house.log_in()
-    house.clock.look_s = TURN_S / 10
-    line.send(b"a NOOP\r\n" * 200)
-    assert line.reading_paused
-    for _ in range(100):
-        house.clock.advance(0)
-    assert not line.reading_paused
-
-
-# Streams
-
-
-@pytest.mark.parametrize("cut", [False, True])
-def test_append_reads_its_literals(house: House, monkeypatch: pytest.MonkeyPatch, cut: bool) -> None:
-    taken: list[bytes] = []
-    serve_append(monkeypatch, taken)
-    line = house.log_in()
-    sent = b"a APPEND x (\\Seen) {5+}\r\nab\r\nc {0+}\r\n {3}\r\nxyz)\r\nb NOOP\r\n"
-    pieces = [sent[at : at + 1] for at in range(len(sent))] if cut else [sent]
-    answer = b"".join(line.send(piece) for piece in pieces)
-    assert answer == b"+ OK\r\na OK Completed.\r\nb OK Completed.\r\n"
-    assert taken == [b"ab\r\nc", b" ", b"", b" ", b"xyz", b")"]
-
-
-def test_append_that_refuses_before_the_literal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve_append(monkeypatch, [], fail_after=0)
-    line = house.log_in()
-    refused = b"a NO [TRYCREATE] Refused.\r\n"
-    assert line.send(b"a APPEND x {5}\r\nb NOOP\r\n") == refused + b"b OK Completed.\r\n"
-    assert line.send(b"a APPEND x {5+}\r\nab") == b""
-    assert line.send(b"\r\nx {3+}\r\na") == b""
-    assert line.send(b"bc {9}\r\nb NOOP\r\n") == refused + b"b OK Completed.\r\n"
-
-
-def test_append_that_refuses_after_a_literal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve_append(monkeypatch, [], fail_after=1)
-    line = house.log_in()
-    sent = b"a APPEND x {2+}\r\nab {2+}\r\ncd\r\nb NOOP\r\n"
-    assert line.send(sent) == b"a NO Refused.\r\nb OK Completed.\r\n"
-
-
-def test_second_literal_past_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = House(tmp_path, Limits(message_size=10))
-    serve_append(monkeypatch, [])
-    line = house.log_in()
-    answer = line.send(b"a APPEND x {2+}\r\nab {11}\r\nb NOOP\r\n")
-    assert answer == b"a NO [TOOBIG] Literal too large.\r\nb OK Completed.\r\n"
-    assert line.send(b"a APPEND x {2+}\r\nab {11+}\r\n") == b"* BYE [TOOBIG] Literal too large.\r\n"
-    assert line.closed
-
-
-def test_past_the_limit_while_passing_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = House(tmp_path, Limits(message_size=10))
-    serve_append(monkeypatch, [], fail_after=0)
-    line = house.log_in()
-    assert line.send(b"a APPEND x {2+}\r\nab {11+}\r\n") == b"* BYE [TOOBIG] Literal too large.\r\n"
-    assert line.closed
-
-
-def test_a_client_that_leaves_within_a_literal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve_append(monkeypatch, [])
-    line = house.log_in()
-    line.send(b"a APPEND x {5+}\r\nab")
-    line.hang_up()
-    assert house.gate.sessions == 0
-
-
-# COMPRESS
-
-
-class Deflated:
-    """The client's side of a compressed connection."""
-
-    def __init__(self, line: Line) -> None:
-        self.line = line
-        self.out = zlib.compressobj(9, zlib.DEFLATED, -15)
-        self.into = zlib.decompressobj(-15)
-        assert line.send(b"c COMPRESS DEFLATE\r\n") == b"c OK Completed.\r\n"
-
-    def pack(self, data: bytes) -> bytes:
-        return self.out.compress(data) + self.out.flush(zlib.Z_SYNC_FLUSH)
-
-    def send(self, data: bytes) -> bytes:
-        return self.into.decompress(self.line.send(self.pack(data)))
-
-    def take(self) -> bytes:
-        return self.into.decompress(self.line.take())
-
-
-def test_compress(house: House) -> None:
-    client = Deflated(house.log_in())
-    assert client.send(b"a NOOP\r\n") == b"a OK Completed.\r\n"
-    assert b"COMPRESS=DEFLATE" not in client.send(b"b CAPABILITY\r\n")
-    assert client.send(b"c COMPRESS DEFLATE\r\n").startswith(b"c NO [COMPRESSIONACTIVE] ")
-    assert client.send(b"d IDLE\r\n") == b"+ idling\r\n"
-    house.clock.advance(120)
-    assert client.take() == b"* OK Still here\r\n"
-    assert client.send(b"DONE\r\n") == b"d OK Completed.\r\n"
-
-
-def test_messages_share_no_compression_context(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-
-    async def run(context: Context, command: Command) -> None:
-        for _ in range(3):
-            before = len(line.written)
-            context.write(bytes(range(33, 127)) * 5)
-            context.separate()
-            sizes.append(len(line.written) - before)
-        await context.ok(command)
-
-    monkeypatch.setitem(COMMANDS, b"LONG", Spec(run, AFTER_LOGIN))
-    line = house.log_in()
-    client = Deflated(line)
-    client.send(b"a LONG\r\n")
-    assert len(set(sizes)) == 1
-    assert sizes[0] > 90
-
-
-def test_a_small_bomb_is_inflated_piece_by_piece(house: House, hung: "Deferred[None]") -> None:
-    client = Deflated(house.log_in())
-    client.send(b"a HANG\r\n")
-    bomb = client.pack(b"x" * (70 << 20))
-    client.line.send(bomb)
-    assert client.line.reading_paused
-    hung.callback(None)
-    for _ in range(2000):
-        house.clock.advance(0)
-    assert client.take().endswith(b"* BYE [TOOBIG] Command line too long.\r\n")
-    assert client.line.closed
-
-
-def test_what_is_not_deflated_ends_the_session(house: House) -> None:
-    client = Deflated(house.log_in())
-    assert client.into.decompress(client.line.send(b"\xff\xff\xff\xff")) == b"* BYE The compressed data is damaged.\r\n"
-    client = Deflated(house.log_in())
-    assert (
-        client.into.decompress(client.line.send(client.out.flush(zlib.Z_FINISH)))
-        == b"* BYE The compressed data has ended.\r\n"
-    )
-
-
-def test_nothing_may_follow_compress(house: House) -> None:
-    line = house.log_in()
-    answer = line.send(b"c COMPRESS DEFLATE\r\nd NOOP\r\n")
-    assert answer == b"c OK Completed.\r\n* BYE Nothing may follow COMPRESS before its answer.\r\n"
-    assert line.closed
-
-
 def test_a_session_that_idles_in_a_large_folder_keeps_its_uids_folded(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -656,64 +397,6 @@ def test_condstore_is_enabled_by_use_and_said_once(house: House) -> None:
     assert line.send(b"f NOOP\r\n") == b"f OK Completed.\r\n"
 
 
-def test_slow_pipelined_commands_share_their_turn_by_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run(context: Context, command: Command) -> None:
-        house.clock.rightNow += 0.003
-        await context.ok(command)
-
-    monkeypatch.setitem(COMMANDS, b"SLOW", Spec(run, AFTER_LOGIN))
-    line = house.log_in()
-    assert line.send(b"a SLOW\r\n" * 4).count(b"a OK") == 2
-    house.clock.advance(0)
-    assert line.take().count(b"a OK") == 2
-
-
-@pytest.mark.parametrize("refused", [False, True])
-def test_thousands_of_literals_let_others_have_their_turn(
-    house: House, monkeypatch: pytest.MonkeyPatch, refused: bool
-) -> None:
-    async def run(context: Context, command: Command) -> None:
-        assert command.stream is not None
-        if refused:
-            house.clock.rightNow += 0.005
-            raise No(b"Refused.")
-        while command.stream.more:
-            house.clock.rightNow += 0.005
-            await command.stream.next_text()
-        await context.ok(command)
-
-    monkeypatch.setitem(COMMANDS, b"APPEND", Spec(run, AFTER_LOGIN))
-    line = house.log_in()
-    assert line.send(b"a APPEND INBOX" + b" {1+}\r\nx" * 10 + b"\r\n") == b""
-    for _ in range(20):
-        house.clock.advance(0)
-    assert line.take() == (b"a NO Refused.\r\n" if refused else b"a OK Completed.\r\n")
-    line.send(b"a APPEND INBOX" + b" {1+}\r\nx" * 10 + b"\r\n")
-    line.hang_up()
-    for _ in range(20):
-        house.clock.advance(0)
-    assert house.gate.sessions == 0
-
-
-def test_a_long_response_lets_others_have_their_turn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run(context: Context, command: Command) -> None:
-        for _ in range(3):
-            house.clock.rightNow += 0.005
-            await context.flush()
-        await context.ok(command)
-
-    monkeypatch.setitem(COMMANDS, b"LONG", Spec(run, AFTER_LOGIN))
-    line = house.log_in()
-    assert line.send(b"a LONG\r\n") == b""
-    for _ in range(3):
-        house.clock.advance(0)
-    assert line.take() == b"a OK Completed.\r\n"
-    line.send(b"a LONG\r\n")
-    line.hang_up()
-    house.clock.advance(0)
-    assert house.gate.sessions == 0
-
-
 def test_cut_off_when_shut_down_takes_too_long(house: House, hung: "Deferred[None]") -> None:
     line = house.log_in()
     line.send(b"a HANG\r\n")
@@ -722,33 +405,6 @@ def test_cut_off_when_shut_down_takes_too_long(house: House, hung: "Deferred[Non
     house.factory.connections.cut_off()
     assert line.aborted
     assert done.called
-
-
-def test_reading_on_behind_the_end_of_a_literal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
-
-    async def run(context: Context, command: Command) -> None:
-        stream = command.stream
-        assert stream is not None
-        seen.extend([stream.size, stream.binary, await stream.next_text(), await stream.read(), stream.size])
-        await context.ok(command)
-
-    monkeypatch.setitem(COMMANDS, b"APPEND", Spec(run, AFTER_LOGIN))
-    line = house.log_in()
-    assert line.send(b"a APPEND x ~{3+}\r\nabc\r\n") == b"a OK Completed.\r\n"
-    assert seen == [3, True, b"", b"", 0]
-
-
-def test_many_folders_are_listed_with_back_pressure(house: House) -> None:
-    line = house.log_in()
-    for number in range(70):
-        line.send(b"a CREATE f%d\r\n" % number)
-    for command in (b"LIST", b"XLIST"):
-        line.producer.pauseProducing()
-        first = line.send(b"a " + command + b' "" *\r\n')
-        assert first.count(b"* ") < 3
-        line.producer.resumeProducing()
-        assert first.count(b"* ") + line.take().count(b"* ") == 76
 
 
 def test_authenticate_line_at_and_past_its_limit(tmp_path: Path) -> None:
