@@ -32,7 +32,14 @@ from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, Account, Crede
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.ways_in import Keyed
-from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
+from certmaild.protocols.interfaces import (
+    ClientWatch,
+    Login,
+    LogInRefused,
+    LogInUnavailable,
+    Service,
+    TooManySessions,
+)
 from certmaild.protocols.limits import Limits
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Attempt, Throttle
@@ -107,7 +114,9 @@ class InProcessGatekeeper:
         tally: Tally | None = None,
         throttle: Throttle | None = None,
         shared_logins: SharedLogins | None = None,
+        watch: ClientWatch | None = None,
     ) -> None:
+        self._watch = watch
         self._engine = engine
         self._secrets = secrets
         self._mailboxes = mailboxes
@@ -175,7 +184,14 @@ class InProcessGatekeeper:
         except Exception:
             log.failure("log-in from {peer} failed", peer=peer)
             raise LogInUnavailable("Temporary failure, try again later") from None
-        return self._admit(proven)
+        session = self._admit(proven)
+        if self._watch is not None:
+            try:
+                await self._watch.entered(session, service, peer)
+            except BaseException:
+                self.log_out(session)
+                raise
+        return session
 
     def _admit(self, proven: Proven) -> Session:
         of_credential, of_mailbox = _names(proven.user_id, proven.credential_id)

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from certmaild.chores import DAY_S, Chores
+from certmaild.client_watches import ClientWatches
 from certmaild.config import Config
 from certmaild.correspondence import Correspondence
 from certmaild.delivery import Delivery
@@ -167,6 +168,7 @@ class House:
             ahead=config.search.ahead,
         )
         alone, share = self.post.is_alone, self._share
+        self.client_watches = ClientWatches()
         self.gatekeeper = InProcessGatekeeper(
             self.engine,
             self.secrets,
@@ -184,6 +186,7 @@ class House:
             caching=config.passwords.login_cache,
             tally=self.tally,
             throttle=Throttle(clock.seconds, None if alone else self.volatile.levels),
+            watch=self.client_watches,
             shared_logins=None if alone else SharedLogins(self.volatile, self.post.key, clock.seconds),
         )
         self.gatekeeper.start()
@@ -276,7 +279,7 @@ class House:
         gatekeeper, doorkeeper, turns = self.gatekeeper, self.doorkeeper, self.turns
 
         def imaps() -> Any:
-            factory = ImapFactory(gatekeeper, doorkeeper, limits, self.reactor, turns)
+            factory = ImapFactory(gatekeeper, doorkeeper, limits, self.reactor, turns, self.client_watches)
             return self._in_tls(factory, Application.IMAP)
 
         def pop3s() -> Any:

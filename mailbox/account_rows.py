@@ -134,9 +134,10 @@ def count_most_rounds(txn: WriteTxn) -> None:
 
 
 def delete_credential(txn: WriteTxn, user_id: UserId, credential_id: CredentialId) -> bool:
-    """Remove one way in with its day of use; whether it was there."""
+    """Remove one way in with what is known of its use; whether it was there."""
     key = credential_key(user_id, credential_id)
     txn.delete(Table.SEEN, key)
+    txn.delete(Table.CLIENT, key)
     return txn.delete(Table.CRED, key)
 
 

@@ -65,6 +65,7 @@ class Table(StrEnum):
     SERVICE = "service"
     AUDIT = "audit"
     GROUP = "group"
+    CLIENT = "client"
 
 
 class VolatileTable(StrEnum):

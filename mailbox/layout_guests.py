@@ -82,6 +82,24 @@ class AuditRow(_Row, frozen=True, forbid_unknown_fields=True):
     """SHA-256 of the plaintext of the row before it, in hexadecimal."""
 
 
+class ClientRow(_Row, frozen=True, forbid_unknown_fields=True):
+    """``client/<user><credential>``: with what program, and from where, a way in was last used."""
+
+    program: str = ""
+    """As it said (RFC 2971); empty: it did not."""
+    program_version: str = ""
+    network: str = ""
+    """Where it came from: a network of 24 bits, or 48 with IPv6."""
+    told_s: int = 0
+    """When this was written."""
+    relay: str = ""
+    """The cloud of a mail program's maker that the way in was last used through; empty: none is known."""
+    relay_s: int = 0
+    """When that was first seen."""
+    relay_told_s: int = 0
+    """When the user was last told."""
+
+
 class GroupRow(_Row, frozen=True, forbid_unknown_fields=True):
     """``group/<address>``: a list of members as one recipient."""
 

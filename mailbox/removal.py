@@ -13,6 +13,7 @@ SLICE_ROWS = 256
 KEY_TABLES = (Table.CRED, Table.BEQUEST, Table.SEEN, Table.EPOCH, Table.IDENT, Table.PK)
 """Removed first: without these nothing of the user can be opened again."""
 _ROW_TABLES = (
+    Table.CLIENT,
     Table.HEARD,
     Table.SERVICE,
     Table.CARD,

@@ -46,6 +46,14 @@ class LogInUnavailable(Exception):
         self.retry_s = retry_s
 
 
+class LogInForbidden(Exception):
+    """Name and password are right, but not this way; ``public_text`` (ASCII) says what to do instead."""
+
+    def __init__(self, public_text: str) -> None:
+        super().__init__(public_text)
+        self.public_text = public_text
+
+
 class TooManySessions(Exception):
     """The credential or the mailbox has all its sessions (PROTOCOLS: 30 per credential, 200 per mailbox)."""
 
@@ -54,7 +62,10 @@ class Gatekeeper(Protocol):
     """Log-in, with throttle, KDF admission, session limits and evidence of use."""
 
     async def log_in(self, username: bytes, password: bytes, *, service: Service, peer: str) -> Login:
-        """Prove a user, or raise `LogInRefused`, `LogInUnavailable` or `TooManySessions`. ``peer`` is an IP address."""
+        """Prove a user. ``peer`` is an IP address.
+
+        Raises `LogInRefused`, `LogInUnavailable`, `LogInForbidden` or `TooManySessions`.
+        """
         ...
 
     async def is_valid(self, login: Login) -> bool:
@@ -67,6 +78,20 @@ class Gatekeeper(Protocol):
     async def open_mailbox(self, login: Login) -> OpenMailbox:
         """The user's mailbox in this process, shared with his other sessions (IMAP and POP3)."""
         ...
+
+
+class ClientWatch(Protocol):
+    """Hears with what programs people come in. Both calls raise `LogInForbidden` where the session may not go on."""
+
+    async def entered(self, login: Login, service: Service, peer: str) -> None:
+        """Somebody has logged in, from this IP address; he is not answered yet."""
+
+    async def told(self, login: Login, client_id: "ClientId", peer: str) -> None:
+        """His program has said what it is (RFC 2971); or it had before he logged in, who then is not answered yet."""
+
+
+ClientId = tuple[tuple[str, str], ...]
+"""Fields and values of ID as the client gave them, NIL as an empty value."""
 
 
 class Admission(Protocol):

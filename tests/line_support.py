@@ -11,7 +11,14 @@ from certmaild.keystore.users import KeyRing
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pool import MailboxPool
-from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
+from certmaild.protocols.interfaces import (
+    Login,
+    LogInForbidden,
+    LogInRefused,
+    LogInUnavailable,
+    Service,
+    TooManySessions,
+)
 
 PASSWORD = "secret"
 
@@ -41,7 +48,7 @@ class Gate:
         self._pool = pool
         self._keys = keys
         self.valid = True
-        self.read_only = self.unavailable = self.full = False
+        self.read_only = self.unavailable = self.full = self.forbids = False
         self.sessions = 0
         self.answer: Deferred[None] | None = None
         """Where there is one, log-ins wait for it."""
@@ -57,6 +64,8 @@ class Gate:
             raise TooManySessions
         if (username, password) != (ADDRESS.encode(), PASSWORD.encode()):
             raise LogInRefused
+        if self.forbids:
+            raise LogInForbidden("Use another program.")
         self.sessions += 1
         return Login(UserId(self._keys.user_id), ADDRESS, CredentialId(1), self.read_only, self._keys)
 

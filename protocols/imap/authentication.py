@@ -4,7 +4,7 @@ from certmaild.protocols.imap.capability import capabilities
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import No
-from certmaild.protocols.interfaces import LogInRefused, LogInUnavailable, TooManySessions
+from certmaild.protocols.interfaces import LogInForbidden, LogInRefused, LogInUnavailable, TooManySessions
 
 MAX_CREDENTIAL = 4096
 """Octets of a user name or a password."""
@@ -18,6 +18,8 @@ async def log_in(context: Context, command: Command, username: bytes, password: 
         await context.wire.log_in(username, password)
     except LogInRefused:
         raise No(b"Authentication failed.", b"AUTHENTICATIONFAILED") from None
+    except LogInForbidden as forbidden:
+        raise No(forbidden.public_text.encode("ascii"), b"CONTACTADMIN") from None
     except LogInUnavailable:
         raise No(b"Log-in is not possible at the moment; try again later.", b"UNAVAILABLE") from None
     except TooManySessions:

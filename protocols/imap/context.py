@@ -13,7 +13,7 @@ from certmaild.protocols.imap.flags import format_flags, format_known_flags
 from certmaild.protocols.imap.interfaces import Wire
 from certmaild.protocols.imap.session import Session
 from certmaild.protocols.imap.view import SelectedView
-from certmaild.protocols.interfaces import Login
+from certmaild.protocols.interfaces import ClientId, Login
 from certmaild.protocols.limits import Limits
 
 IMAP4REV2 = b"IMAP4REV2"
@@ -51,7 +51,7 @@ class Context:
         self.selected: SelectedView | None = None
         self.enabled: set[bytes] = set()
         """Extensions enabled, in capitals (RFC 5161)."""
-        self.client_id: tuple[tuple[str, str], ...] = ()
+        self.client_id: ClientId = ()
         """What the client said of itself (RFC 2971)."""
         self.sync_mode = Sync.NONE
         """Of the command that runs; set from the registry."""

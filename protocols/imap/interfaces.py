@@ -48,5 +48,8 @@ class Wire(Protocol):
         """Prove a user and open the session to him; raises as `Gatekeeper.log_in` and `open_mailbox` do."""
         ...
 
+    async def introduce(self) -> None:
+        """Tell who watches clients what this one says of itself, if it is logged in. Raises `LogInForbidden`."""
+
     def compress(self) -> None:
         """From the next octet on both directions are deflated (RFC 4978)."""

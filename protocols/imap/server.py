@@ -25,7 +25,7 @@ from certmaild.protocols.imap.literals import Literals
 from certmaild.protocols.imap.registry import COMMANDS
 from certmaild.protocols.imap.session import Session
 from certmaild.protocols.imap.states import Move, State
-from certmaild.protocols.interfaces import Admission, Doorkeeper, Gatekeeper, Login, Service
+from certmaild.protocols.interfaces import Admission, ClientWatch, Doorkeeper, Gatekeeper, Login, Service
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.rounds import Rounds
 from certmaild.protocols.transport import Clock, Transport
@@ -51,8 +51,10 @@ class ImapFactory(Factory):
         limits: Limits,
         clock: Clock,
         turns: Turns | None = None,
+        watch: ClientWatch | None = None,
     ) -> None:
         self.gatekeeper = gatekeeper
+        self.watch = watch
         self.doorkeeper = doorkeeper
         self.limits = limits
         self.clock = clock
@@ -428,6 +430,7 @@ class ImapServer(Protocol):
             gatekeeper.log_out(login)
             raise ConnectionGone
         try:
+            await self._tell(login)
             mailbox = await gatekeeper.open_mailbox(login)
         except BaseException:
             gatekeeper.log_out(login)
@@ -441,6 +444,16 @@ class ImapServer(Protocol):
             self._admission.authenticated()
         self._countdown.set(self._limits.imap_idle_time, self._time_passed)
         return login
+
+    async def introduce(self) -> None:
+        """Tell what the client says of itself."""
+        if self._context.login is not None:
+            await self._tell(self._context.login)
+
+    async def _tell(self, login: Login) -> None:
+        watch, client_id = self._house.watch, self._context.client_id
+        if watch is not None and client_id:
+            await watch.told(login, client_id, self._peer)
 
     def compress(self) -> None:
         """From the next octet on both directions are deflated. Raises `Bye` if the client did not wait for that."""

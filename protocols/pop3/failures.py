@@ -1,7 +1,7 @@
 """How failures of log-in and store are answered (RFC 2449 section 8, RFC 3206)."""
 
 from certmaild.mailbox.errors import MailboxError, MessageGone, StoreUnavailable
-from certmaild.protocols.interfaces import LogInRefused, LogInUnavailable, TooManySessions
+from certmaild.protocols.interfaces import LogInForbidden, LogInRefused, LogInUnavailable, TooManySessions
 from certmaild.protocols.pop3.errors import Refusal
 
 
@@ -12,6 +12,8 @@ def refusal_of(error: Exception) -> Refusal | None:
             return error
         case LogInRefused():
             return Refusal("Wrong name or password", "AUTH")
+        case LogInForbidden():
+            return Refusal(error.public_text, "AUTH")
         case LogInUnavailable():
             return Refusal(error.public_text, "SYS/TEMP")
         case TooManySessions():

@@ -7,6 +7,7 @@ from certmaild.protocols.interfaces import (
     Admission,
     Gatekeeper,
     Login,
+    LogInForbidden,
     LogInRefused,
     LogInUnavailable,
     Service,
@@ -52,6 +53,8 @@ class Authentication:
             )
         except LogInRefused:
             raise Refusal(535, "5.7.8", "Authentication failed") from None
+        except LogInForbidden as error:
+            raise Refusal(535, "5.7.1", error.public_text) from None
         except LogInUnavailable as error:
             raise Refusal(454, "4.7.0", error.public_text) from None
         except TooManySessions:

@@ -34,7 +34,15 @@ from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, Kind, State, credential_key
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.ways_in import label_of
-from certmaild.protocols.interfaces import Login, LogInRefused, LogInUnavailable, Service, TooManySessions
+from certmaild.protocols.interfaces import (
+    ClientId,
+    Login,
+    LogInForbidden,
+    LogInRefused,
+    LogInUnavailable,
+    Service,
+    TooManySessions,
+)
 from certmaild.protocols.limits import Limits
 from certmaild.throttle import NETWORK_RATE, PAIR_RATE, Throttle
 
@@ -582,3 +590,35 @@ def test_workers_count_sessions_and_guesses_together(house: House, volatile: Vol
     assert waiting.called
     for gatekeeper in (one, two):
         gatekeeper.stop()
+
+
+class Watch:
+    """Forbids one network, and keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, Service, str]] = []
+
+    async def entered(self, login: Login, service: Service, peer: str) -> None:
+        self.heard.append((login.address, service, peer))
+        if peer.startswith("198.51.100."):
+            raise LogInForbidden("not from there")
+
+    async def told(self, login: Login, client_id: ClientId, peer: str) -> None:
+        raise AssertionError("the protocol's business")
+
+
+def test_a_watch_hears_of_who_came_in_and_may_forbid_it(house: House) -> None:
+    watch = Watch()
+    house.gatekeeper = house.make(watch=watch)
+    login = house.log_in("alice", house.device_password, Service.POP3)
+    with pytest.raises(LogInForbidden, match="not from there"):
+        house.log_in("alice", house.device_password, peer="198.51.100.7")
+    with pytest.raises(LogInRefused):
+        house.log_in("alice", "wrong")
+    assert watch.heard == [
+        ("alice@example.com", Service.POP3, PEER),
+        ("alice@example.com", Service.IMAP, "198.51.100.7"),
+    ]
+    assert house.gatekeeper.sessions == 1, "who is forbidden keeps no place"
+    house.gatekeeper.log_out(login)
+    assert login.keys.closed

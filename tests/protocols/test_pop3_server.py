@@ -92,7 +92,9 @@ def test_refused_log_ins(house: PopHouse) -> None:
     assert line.send(LOG_IN).endswith(b"-ERR [SYS/TEMP] later\r\n")
     house.gate.unavailable, house.gate.full = False, True
     assert line.send(LOG_IN).endswith(b"-ERR [SYS/TEMP] Too many sessions, please try again later\r\n")
-    house.gate.full = False
+    house.gate.full, house.gate.forbids = False, True
+    assert line.send(LOG_IN).endswith(b"-ERR [AUTH] Use another program.\r\n")
+    house.gate.forbids = False
     assert line.send(LOG_IN).endswith(b"+OK Logged in\r\n")
     assert house.door.logged_in == 1
 

@@ -15,7 +15,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
 from certmaild.mailbox.changes import Change, ChangeHub, ChangeKind
-from certmaild.protocols.interfaces import LogInRefused, LogInUnavailable, TooManySessions
+from certmaild.protocols.interfaces import LogInForbidden, LogInRefused, LogInUnavailable, TooManySessions
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.interfaces import Hop, Listener
@@ -448,6 +448,7 @@ def test_log_in_and_out() -> None:
     [
         (LogInRefused(), b"535 5.7.8 Authentication failed\r\n"),
         (LogInUnavailable("Busy, try again", 5), b"454 4.7.0 Busy, try again\r\n"),
+        (LogInForbidden("Use another program."), b"535 5.7.1 Use another program.\r\n"),
         (TooManySessions(), b"454 4.7.0 Too many sessions\r\n"),
         (ZeroDivisionError(), b"451 4.3.0 Internal error, please try again later\r\n"),
     ],

@@ -2,7 +2,9 @@
 
 from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
+from certmaild.protocols.imap.errors import Bye
 from certmaild.protocols.imap.grammar.tokens import Cursor
+from certmaild.protocols.interfaces import ClientId, LogInForbidden
 
 MAX_FIELDS = 30
 MAX_FIELD = 30
@@ -14,11 +16,15 @@ async def run(context: Context, command: Command) -> None:
     cursor = Cursor(command.arguments)
     context.client_id = parse(cursor)
     cursor.end()
+    try:
+        await context.wire.introduce()
+    except LogInForbidden as forbidden:
+        raise Bye(forbidden.public_text.encode("ascii"), b"ALERT") from None
     context.untagged(b'ID ("name" "certmaild")')
     await context.ok(command)
 
 
-def parse(cursor: Cursor) -> tuple[tuple[str, str], ...]:
+def parse(cursor: Cursor) -> ClientId:
     """Pairs of field and value in the order given; values that are NIL are empty, what is too long is cut."""
     if cursor.skip_word(b"NIL"):
         return ()

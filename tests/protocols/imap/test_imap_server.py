@@ -17,7 +17,50 @@ from certmaild.protocols.imap.command import Command
 from certmaild.protocols.imap.context import Context
 from certmaild.protocols.imap.errors import Bad, ConnectionGone
 from certmaild.protocols.imap.registry import AFTER_LOGIN, COMMANDS, Spec
+from certmaild.protocols.interfaces import ClientId, Login, LogInForbidden, Service
 from certmaild.protocols.limits import Limits
+
+# What clients say of themselves
+
+
+class Watch:
+    """Writes down what is said, and forbids one program."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, ClientId, str]] = []
+
+    async def entered(self, login: Login, service: Service, peer: str) -> None:
+        raise AssertionError("the gatekeeper's business")
+
+    async def told(self, login: Login, client_id: ClientId, peer: str) -> None:
+        self.heard.append((login.address, client_id, peer))
+        if ("name", "Relay") in client_id:
+            raise LogInForbidden("Use another program.")
+
+
+def test_what_a_client_says_of_itself_is_told_of_who_is_logged_in(house: House) -> None:
+    watch = house.factory.watch = Watch()
+    line = house.connect()
+    line.send(b'a ID ("name" "Mail" "version" NIL)\r\n')
+    assert watch.heard == []
+    assert b"b OK" in line.send(b"b LOGIN joe@example.com secret\r\n")
+    said = ("joe@example.com", (("name", "Mail"), ("version", "")), "192.0.2.1")
+    assert watch.heard == [said]
+    assert b"c OK" in line.send(b"c ID NIL\r\n")
+    assert watch.heard == [said]
+
+
+def test_a_program_that_is_forbidden_hears_why(house: House) -> None:
+    house.factory.watch = Watch()
+    before, after = house.connect(), house.log_in()
+    assert after.send(b'a ID ("name" "Relay")\r\n') == b"* BYE [ALERT] Use another program.\r\n"
+    assert after.closed
+    before.send(b'a ID ("name" "Relay")\r\n')
+    assert before.send(b"b LOGIN joe@example.com secret\r\n") == b"b NO [CONTACTADMIN] Use another program.\r\n"
+    assert house.gate.sessions == 0
+    house.gate.forbids = True
+    assert before.send(b"c LOGIN joe@example.com secret\r\n") == b"c NO [CONTACTADMIN] Use another program.\r\n"
+
 
 # Times
 
