@@ -62,6 +62,7 @@ class Correspondence:
             partners=self._partners,
             seconds=self._seconds,
             level=config.outbound.level,
+            guest_domain=config.invite.domain,
         )
         self.signer = Signer(config.domains, self._keys.signing)
         self._name = ServerName(config.hostname, config.domains[0], config.limits, config.padding)

@@ -29,7 +29,8 @@ from certmaild.protocols.interfaces import Login
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.interfaces import Hop
 from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
-from certmaild.routing import Refuse, Relay, Router, Sealed
+from certmaild.routing import Refuse, Relay, Router, Sealed, Service
+from certmaild.services.desk import ALONE, MOST_OCTETS, TOO_LONG, Desk
 from certmaild.tally import Tally
 from certmaild.trace import (
     MAX_RECEIVED,
@@ -59,7 +60,7 @@ class Delivery:
     """Reception of mail into the store: what `certmaild.protocols.smtp.interfaces.Reception` asks.
 
     ``others_first`` (`Turns.others_first`) lets the reactor hear everybody before messages are worked on;
-    ``inspector`` looks at mail from other servers.
+    ``inspector`` looks at mail from other servers; ``desk`` takes what is written to service addresses.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Delivery:
         spool: Spool | None = None,
         reporter: Reporter | None = None,
         signer: Callable[[], Signer | None] = lambda: None,
+        desk: Desk | None = None,
     ) -> None:
         self.engine = engine
         self.directory = directory
@@ -94,6 +96,7 @@ class Delivery:
             reporter=reporter,
         )
         self.signer = signer
+        self.desk = desk
         self.seconds = seconds
         self.in_thread = in_thread
         self.others_first = others_first
@@ -168,6 +171,7 @@ class MailTransaction:
         self._sealed: dict[bytes, tuple[Sealed, RcptArguments]] = {}
         self._outside: dict[bytes, tuple[Relay, RcptArguments]] = {}
         self._departure: Departure | None = None
+        self._service: Service | None = None
         self.queue_id = delivery.random(6).hex()
         self._blob: BlobWriter | None = None
         self._scanner: Scanner | None = None
@@ -190,6 +194,11 @@ class MailTransaction:
         )
         if isinstance(route, Refuse):
             raise route.refusal
+        if isinstance(route, Service):
+            await self._add_service(route)
+            return
+        if self._service is not None:
+            raise ALONE
         if isinstance(route, Sealed):
             self._sealed.setdefault(route.recipient.user_id, (route, recipient))
         elif isinstance(route, Relay):
@@ -198,11 +207,22 @@ class MailTransaction:
         else:
             raise Refusal(550, "5.7.1", "No route to this recipient")
 
+    async def _add_service(self, service: Service) -> None:
+        login, desk = self._hop.login, self._delivery.desk
+        if login is None or desk is None:
+            raise Refusal(550, "5.7.1", "No route to this recipient")
+        if self._sealed or self._outside or self._service is not None:
+            raise ALONE
+        await desk.check(login)
+        self._service = service
+
     def write(self, content: bytes) -> Awaitable[None] | None:
         """Pass content on through the header edit."""
         blob, scanner, header = self._open()
         self._delivery.unfinished.take(self._counted_peer, len(content))
         self._counted += len(content)
+        if self._service is not None and self._counted > MOST_OCTETS:
+            raise TOO_LONG
         self._early.append(content)
         if self._counted <= EARLY_OCTETS:
             return None
@@ -221,6 +241,8 @@ class MailTransaction:
 
     async def finish(self) -> str:
         """Seal for every recipient, commit, and give the queue id."""
+        if self._service is not None:
+            return await self._command(self._service)
         if self._early and self._delivery.others_first is not None:
             # What came whole in one turn of the reactor is then worked on in a row, while code and tables are still in
             # the processor's caches.
@@ -266,6 +288,22 @@ class MailTransaction:
             if isinstance(error, StoreUnavailable):
                 raise refusal_for(error) from error
             raise
+        finally:
+            self._end()
+        return self.queue_id
+
+    async def _command(self, service: Service) -> str:
+        """Have the desk answer; the content, all of which is in memory, is never stored."""
+        login, desk = self._hop.login, self._delivery.desk
+        assert login is not None and desk is not None
+        _, _, header = self._open()
+        content = header.feed(b"".join(self._early)) + header.finish()
+        self._early, self._blob = [], None
+        try:
+            await self._check_authors()
+            await desk.take(login, service, content)
+        except StoreUnavailable as error:
+            raise refusal_for(error) from error
         finally:
             self._end()
         return self.queue_id

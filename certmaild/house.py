@@ -55,6 +55,7 @@ from certmaild.protocols.smtp.server import SmtpFactory, nobody
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
 from certmaild.sending import Sending
+from certmaild.services.desk import Desk
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Throttle
@@ -198,6 +199,7 @@ class House:
         self.correspondence = Correspondence(
             self.engine, self.secrets, config, partners=self.partners.book, seconds=clock.seconds
         )
+        self.desk = Desk(self.engine, self.secrets, self.correspondence.mail, self._in_thread, {})
         self.delivery = self._make_delivery(config, self.inspector)
         self.held = self._make_delivery(config, None)
         watch = PartnerWatch(
@@ -241,6 +243,7 @@ class House:
             spool=correspondence.spool,
             reporter=correspondence.reporter,
             signer=lambda: correspondence.signer,
+            desk=self.desk,
         )
 
     def _tools(self, config: Config) -> Tools:

@@ -78,6 +78,16 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """An address of the server's own, where people command by mail; of authenticated submission only."""
+
+    name: str
+    """Local part, lower-case, without its tag: one of `SERVICES`."""
+    tag: str | None
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """No route is allowed."""
 
@@ -85,7 +95,10 @@ class Refuse:
 
 
 Relay = Partner | VerifiedTls | Plain
-Route = Sealed | Invite | Relay | Inside | Hold | Refuse
+Route = Sealed | Invite | Relay | Inside | Service | Hold | Refuse
+
+SERVICES = frozenset(("devices", "help", "status", "settings", "invite"))
+"""Service addresses in each hosted domain and in the guests'; a mailbox of that name goes first."""
 
 NO_SUCH_MAILBOX = Refuse(Refusal(550, "5.1.1", "No such mailbox here"))
 DISABLED = Refuse(Refusal(550, "5.2.1", "Mailbox is disabled"))
@@ -95,6 +108,7 @@ GUEST = Refuse(Refusal(550, "5.7.1", "Guests of this server may write to address
 NOT_PROVEN = Refuse(
     Refusal(550, "5.7.30", "The message demands TLS on the whole way, and this domain's mail may go in clear text")
 )
+ASKED_FROM_OUTSIDE = Refuse(Refusal(550, "5.7.1", "This address takes mail from people who are logged in here only"))
 RELAYING_DENIED = Refuse(Refusal(550, "5.7.1", "Relaying denied"))
 BAD_ADDRESS = Refuse(Refusal(553, "5.1.3", "Bad recipient address"))
 
@@ -114,6 +128,7 @@ class Router:
         partners: PartnerBook | None = None,
         seconds: Callable[[], float] = lambda: 0.0,
         level: Level = Level.VERIFY,
+        guest_domain: str | None = None,
     ) -> None:
         self._directory = directory
         self._domains = domains
@@ -121,6 +136,7 @@ class Router:
         self._partners = partners
         self._seconds = seconds
         self._level = level
+        self._guest_domain = guest_domain
 
     async def route(
         self, path: Path, *, sender: str | None, declared_size: int = 0, require_tls: bool = False
@@ -133,9 +149,14 @@ class Router:
             address = canonical(str(path) if path.domain else f"{path.local}@{self._domains[0]}")
         except AddressError:
             return BAD_ADDRESS
+        service = self._service(address)
         if address.domain not in self._domains:
+            if service is not None and sender is not None:
+                return service
             return RELAYING_DENIED if sender is None else await self._outside(address, sender, require_tls)
         recipient = await self._directory.recipient(address)
+        if recipient is None and service is not None:
+            return ASKED_FROM_OUTSIDE if sender is None else service
         if path.is_role and (recipient is None or recipient.state is not State.ACTIVE):
             recipient = await self._role_owner()
         if recipient is None or recipient.state is State.PARKED:
@@ -172,6 +193,11 @@ class Router:
     def is_hosted(self, domain: str) -> bool:
         """Whether a lower-case A-label domain is ours."""
         return domain in self._domains
+
+    def _service(self, address: Address) -> Service | None:
+        name = address.base.lookup.partition("@")[0]
+        is_ours = address.domain in self._domains or address.domain == self._guest_domain
+        return Service(name, address.detail, address) if is_ours and name in SERVICES else None
 
     async def _outside(self, address: Address, sender: str, require_tls: bool) -> Route:
         if self._partners is None:

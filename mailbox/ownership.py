@@ -117,6 +117,18 @@ def release(txn: WriteTxn, secrets: RowSealer, user_id: UserId, mid: Mid, now: i
         drop_reference(txn, own.blob_id, now)
 
 
+def forfeit(txn: WriteTxn, secrets: RowSealer, user_id: UserId, mid: Mid, now: int) -> None:
+    """Nobody reads the message from now on, however many entries show it: what `release` does with the last of them.
+
+    The entries stay, and count, until an order (`certmaild.mailbox.arrivals.queue_order`) is absorbed.
+    """
+    own = read_own(txn, secrets, user_id, mid)
+    txn.delete(Table.CARD, card_key(user_id, mid))
+    if own is not None:
+        txn.delete(Table.OWN, own_key(user_id, mid))
+        drop_reference(txn, own.blob_id, now)
+
+
 def drop_reference(txn: WriteTxn, blob_id: BlobId, now: int) -> None:
     """One own row less names the blob; after the last it is dead, and a job removes its frames later."""
     value = txn.get(Table.REF, blob_id)

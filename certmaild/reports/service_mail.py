@@ -6,17 +6,19 @@ host, whatever partner's domain it goes to. It is prepared outside of a transact
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 
 from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox import ownership
 from certmaild.mailbox.addresses import canonical
-from certmaild.mailbox.arrivals import Recipient, SealedArrival, seal_for, write_arrivals
+from certmaild.mailbox.arrivals import Recipient, SealedArrival, queue_order, seal_for, write_arrivals
 from certmaild.mailbox.blobs import BlobWriter, StoredBlob
 from certmaild.mailbox.cards import Facts, encode_card, facts_of
 from certmaild.mailbox.directory import RecipientFacts
 from certmaild.mailbox.errors import AddressError
-from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.identifiers import Mid, UserId
 from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.outbound.departure import Departure
 from certmaild.outbound.dkim_sign import Signer
@@ -30,6 +32,14 @@ from certmaild.routing import Router
 from certmaild.trace import format_date
 
 _REASON = "written by this server itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A letter for a mailbox here, under the id that it has there from the moment it is filed."""
+
+    mid: Mid
+    file: Work
 
 
 class NotWritable(Exception):
@@ -92,6 +102,36 @@ class ServiceMail:
                 letter[field_name] = value
         return letter.as_bytes(policy=SMTP if str(to).isascii() else SMTPUTF8)
 
+    async def place(
+        self, letter: EmailMessage, user_id: UserId, *, special_use: int = 0, flags: int = 0, to: str | None = None
+    ) -> Placed:
+        """What files a letter in a mailbox here: in INBOX, or the folder of this special use.
+
+        ``special_use``: a `SpecialUse` or `ServiceFolder`; ``flags``: system flags that it comes with. ``to`` stands in
+        its header; default: the main address. Raises `NotWritable`, `StoreUnavailable`.
+        """
+        reader = await self._router().mailbox(NULL_PATH, user_id)
+        if reader is None or reader.user_id != user_id:
+            raise NotWritable("There is no mailbox here for that account.")
+        path = _path(to or reader.address)
+        blob, facts = await self._stored(self.octets(letter, path))
+        return self._into(reader, path, blob, facts, self._random(6).hex(), self._seconds(), special_use, flags)
+
+    async def replace(self, user_id: UserId, mid: Mid, letter: EmailMessage, *, special_use: int = 0) -> Placed:
+        """What puts a letter in the place of another: of that nobody reads a word from the commit on.
+
+        It is expunged at the user's next absorb, in which the new one comes. Raises as `place`.
+        """
+        placed = await self.place(letter, user_id, special_use=special_use)
+        secrets, now = self._secrets, int(self._seconds())
+
+        def work(txn: WriteTxn) -> None:
+            ownership.forfeit(txn, secrets, user_id, mid, now)
+            queue_order(txn, secrets, user_id, mid)
+            placed.file(txn)
+
+        return Placed(placed.mid, work)
+
     def is_inside(self, path: Path) -> bool:
         """Whether mail for this path stays in the house, if it goes anywhere."""
         try:
@@ -115,6 +155,13 @@ class ServiceMail:
         if reader is None and self._spool is None:
             raise NotWritable("This server does not send to other domains.")
         queue_id = self._random(6).hex()
+        blob, facts = await self._stored(content)
+        now = self._seconds()
+        if reader is not None:
+            return self._into(reader, to, blob, facts, queue_id, now).file
+        return self._out(to, content, blob, facts, queue_id, now, require_tls=require_tls)
+
+    async def _stored(self, content: bytes) -> tuple[StoredBlob, Facts]:
         writer = BlobWriter(self._engine, self._seconds, padding=self._name().padding, random=self._random)
         scanner = self._name().limits.new_scanner()
         scanner.feed(content)
@@ -123,15 +170,19 @@ class ServiceMail:
             await pause
         blob = await writer.finish()
         facts = facts_of(scanner.finish())
-        blob = blob.with_facts(facts.frame)
-        now = self._seconds()
-        if reader is not None:
-            return self._into(reader, to, blob, facts, queue_id, now)
-        return self._out(to, content, blob, facts, queue_id, now, require_tls=require_tls)
+        return blob.with_facts(facts.frame), facts
 
     def _into(
-        self, reader: RecipientFacts, to: Path, blob: StoredBlob, facts: Facts, queue_id: str, now: float
-    ) -> Work:
+        self,
+        reader: RecipientFacts,
+        to: Path,
+        blob: StoredBlob,
+        facts: Facts,
+        queue_id: str,
+        now: float,
+        special_use: int = 0,
+        flags: int = 0,
+    ) -> Placed:
         address = str(to) if to.domain else reader.address
         prefix = (
             f"Return-Path: <>\r\nDelivered-To: {address}\r\n"
@@ -139,7 +190,13 @@ class ServiceMail:
         ).encode() + format_date(now)
         prefix += b"\r\n"
         card = encode_card(
-            blob, facts, internal_date=int(now), prefix=prefix, original_recipient=address.encode("utf-8")
+            blob,
+            facts,
+            internal_date=int(now),
+            prefix=prefix,
+            original_recipient=address.encode("utf-8"),
+            special_use=special_use,
+            flags=flags,
         )
         arrival: SealedArrival = seal_for(
             Recipient(reader.user_id, reader.public_key, card, blob.size + len(prefix)), self._random
@@ -149,7 +206,7 @@ class ServiceMail:
         def work(txn: WriteTxn) -> None:
             write_arrivals(txn, secrets, blob, [arrival])
 
-        return work
+        return Placed(arrival.mid, work)
 
     def _out(
         self,

@@ -14,7 +14,7 @@ from certmaild.mailbox.layout_accounts import Role, SentCopies, State
 from certmaild.partners.book import PartnerBook
 from certmaild.partners.record import Direction, PartnerRecord
 from certmaild.protocols.smtp.grammar import Path
-from certmaild.routing import Partner, Plain, Refuse, Route, Router, Sealed, VerifiedTls
+from certmaild.routing import SERVICES, Partner, Plain, Refuse, Route, Router, Sealed, Service, VerifiedTls
 
 NOW = 1_795_000_000.0
 """2026-11-18."""
@@ -51,7 +51,7 @@ class Known:
 
 
 def router(book: PartnerBook | None = BOOK) -> Router:
-    return Router(Known(), ("example.com",), partners=book, seconds=lambda: NOW)  # type: ignore[arg-type]
+    return Router(Known(), ("example.com",), partners=book, seconds=lambda: NOW, guest_domain="guest.example.com")  # type: ignore[arg-type]
 
 
 def route(to: str, sender: str | None = ANN, *, require_tls: bool = False, book: PartnerBook | None = BOOK) -> Route:
@@ -103,6 +103,24 @@ def test_strangers_and_guests_reach_hosted_domains_only() -> None:
         assert refusal(route(to, GUS)).startswith("550 5.7.1 Guests of this server may write to")
     assert isinstance(route(ANN, None), Sealed)
     assert isinstance(route(ANN, GUS), Sealed)
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_service_addresses_are_for_who_is_logged_in(name: str) -> None:
+    for domain in ("example.com", "guest.example.com"):
+        for sender in (ANN, GUS):
+            found = route(f"{name.title()}+x@{domain}", sender)
+            assert isinstance(found, Service)
+            assert (found.name, found.tag) == (name, "x")
+        assert refusal(route(f"{name}@{domain}", None)).startswith("550 5.7.1")
+    assert isinstance(route(f"{name}@other.example"), VerifiedTls)
+
+
+def test_a_mailbox_of_a_service_s_name_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certmaild.routing.SERVICES", frozenset(("ann", "help")))
+    assert isinstance(route(ANN), Sealed)
+    assert isinstance(route(ANN, None), Sealed)
+    assert isinstance(route("help@example.com"), Service)
 
 
 def test_without_a_queue_nothing_leaves_the_house() -> None:

@@ -1,0 +1,103 @@
+"""The desk: takes what authenticated users write to service addresses, has it answered into their sealed INBOX.
+
+Content is looked at in memory and never stored. Mail from other servers never comes here (`certmaild.routing`).
+"""
+
+from collections.abc import Mapping
+from email.message import EmailMessage
+
+from twisted.logger import Logger
+
+from certmaild.filing import InThread
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox.account_rows import read_account, read_credential
+from certmaild.mailbox.interfaces import Engine, ReadTxn
+from certmaild.mailbox.layout_accounts import MAIL_SCOPES, Kind, Role, Scope
+from certmaild.protocols.interfaces import Login
+from certmaild.protocols.smtp.errors import Refusal
+from certmaild.reports.service_mail import ServiceMail
+from certmaild.routing import Service
+from certmaild.services import texts
+from certmaild.services.interfaces import Clerk, Request
+from certmaild.services.letters import Letter, NotObeyed, read_letter
+
+log = Logger()
+
+MOST_OCTETS = 64 * 1024
+"""Of a message to a service address."""
+NOT_FOR_THIS_LOGIN = Refusal(
+    550, "5.7.1", "Commands are taken from people who logged in with a password of their own, not from this log-in"
+)
+ALONE = Refusal(452, "4.5.3", "A service address takes a message of its own: write to it, and to nobody else")
+TOO_LONG = Refusal(552, "5.3.4", "A message to a service address has at most 64 KiB")
+AUTOMATIC = Refusal(550, "5.7.1", "Service addresses do not take automatic messages")
+
+
+class Desk:
+    """Hands requests to the clerks. ``clerks``: by local part; an address without one is answered with help."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        secrets: ServerSecrets,
+        mail: ServiceMail,
+        in_thread: InThread,
+        clerks: Mapping[str, Clerk],
+    ) -> None:
+        self._engine = engine
+        self._secrets = secrets
+        self._mail = mail
+        self._in_thread = in_thread
+        self._clerks = clerks
+
+    async def check(self, login: Login) -> None:
+        """Whether this log-in may command, at RCPT. Raises `Refusal`.
+
+        Not programs, codes of the first session or of recovery, and passwords that do not open the whole mailbox.
+        """
+        secrets = self._secrets
+
+        def work(txn: ReadTxn) -> tuple[Role | None, Scope]:
+            account = read_account(txn, secrets, login.user_id)
+            row = read_credential(txn, login.user_id, login.credential_id)
+            return None if account is None else account.role, Scope(0) if row is None else row.head.scopes
+
+        role, scopes = await self._engine.read(work)
+        if role in (None, Role.APP) or MAIL_SCOPES & ~scopes or login.kind not in (Kind.PASSWORD, Kind.DEVICE):
+            raise NOT_FOR_THIS_LOGIN
+
+    async def take(self, login: Login, service: Service, content: bytes) -> None:
+        """Have a message answered; when this returns the answer is durable. Raises `Refusal`, `StoreUnavailable`."""
+        try:
+            letter = await self._in_thread(lambda: read_letter(content))
+        except NotObeyed:
+            raise AUTOMATIC from None
+        request = Request(
+            login,
+            service.name,
+            service.address.domain,
+            service.tag,
+            letter.subject,
+            letter.text,
+            letter.message_id,
+            letter.in_reply_to,
+        )
+        clerk = self._clerks.get(service.name)
+        answer = None if clerk is None else await clerk.answer(request)
+        if answer is None:
+            answer = texts.not_understood(request)
+        placed = await self._mail.place(_threaded(answer, request, letter), login.user_id)
+        await self._engine.write(placed.file, grows=True)
+        log.info("{service}@ was asked by {user}", service=service.name, user=login.user_id.hex())
+
+
+def _threaded(answer: EmailMessage, request: Request, letter: Letter) -> EmailMessage:
+    """The answer with what makes it one: from the address written to, in the thread."""
+    missing = {"From": f"certmaild <{request.service}@{request.domain}>", "Subject": f"Re: {letter.subject}"}
+    if letter.message_id is not None:
+        missing["In-Reply-To"] = letter.message_id
+        missing["References"] = " ".join([*letter.references, letter.message_id])
+    for name, value in missing.items():
+        if name not in answer:
+            answer[name] = value
+    return answer

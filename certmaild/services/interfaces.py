@@ -1,0 +1,46 @@
+"""What the desk gives to whoever answers at one service address, and what it wants back."""
+
+from dataclasses import dataclass
+from email.message import EmailMessage
+from typing import Protocol
+
+from certmaild.protocols.interfaces import Login
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A message to a service address, from an authenticated session of a user's own."""
+
+    login: Login
+    """Its keys are held until the answer is there, no longer."""
+    service: str
+    """The local part, lower-case: ``devices``."""
+    domain: str
+    """Of the address written to, as A-labels."""
+    tag: str | None
+    """Of ``devices+tag``."""
+    subject: str
+    """One line, without ``Re:`` and the like."""
+    text: str
+    """The first text part's own lines: without quotes and signature, ended by line feeds."""
+    message_id: str | None
+    in_reply_to: str | None
+    """Message-IDs with their angle brackets."""
+
+    @property
+    def lines(self) -> list[str]:
+        """What may be a command: the subject, then the lines of the text; not the empty ones."""
+        found = [self.subject, *self.text.split("\n")]
+        return [line.strip() for line in found if line.strip()]
+
+
+class Clerk(Protocol):
+    """Answers what is written to one service address."""
+
+    async def answer(self, request: Request) -> EmailMessage | None:
+        """Do what is asked and say so; None when the request was no command of his, and help is sent.
+
+        What he changed is committed when he answers. From, To, Subject and threading are added where they are missing;
+        the answer is sealed for the requester alone.
+        """
+        ...
