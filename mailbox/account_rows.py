@@ -154,6 +154,12 @@ def read_day(txn: ReadTxn, sealer: RowSealer, user_id: UserId, credential_id: Cr
     return None if value is None else decode_day(open_row(sealer, Table.SEEN, key, value))
 
 
+def last_day(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> int | None:
+    """The day on which any way in was last used; None when none ever was."""
+    rows = txn.scan(Table.SEEN, user_id, user_id + LAST_CREDENTIAL)
+    return max((decode_day(open_row(sealer, Table.SEEN, key, value)) for key, value in rows), default=None)
+
+
 def write_day(txn: WriteTxn, sealer: RowSealer, user_id: UserId, credential_id: CredentialId, day: int) -> None:
     """Note the day of last use."""
     key = credential_key(user_id, credential_id)

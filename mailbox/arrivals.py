@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 from certmaild.keystore.errors import SealBroken
@@ -16,8 +17,9 @@ from certmaild.mailbox.blobs import StoredBlob
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import BlobId, Mid, UserId
-from certmaild.mailbox.interfaces import RowSealer, WriteTxn
+from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import (
+    Arrival,
     InRow,
     Own,
     Table,
@@ -41,6 +43,7 @@ __all__ = [
     "InRow",
     "Recipient",
     "SealedArrival",
+    "count_waiting",
     "decode_in_row",
     "in_digest",
     "queue_order",
@@ -122,6 +125,12 @@ def write_arrivals(txn: WriteTxn, secrets: ArrivalSecrets, blob: StoredBlob, arr
         txn.announce(Change(ChangeKind.ARRIVAL, user_id))
         count += 1
     txn.put(Table.REF, blob.blob_id, encode_count(count))
+
+
+def count_waiting(txn: ReadTxn, user_id: UserId, most: int) -> int:
+    """How many messages wait to be absorbed, at most ``most``. Raises `Damaged`."""
+    rows = txn.scan(Table.IN, user_id, user_id + b"\xff" * 9)
+    return sum(1 for _, value in islice(rows, most) if decode_in_row(value).kind is Arrival.MESSAGE)
 
 
 def queue_order(txn: WriteTxn, secrets: ArrivalSecrets, user_id: UserId, mid: Mid) -> None:

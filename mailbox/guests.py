@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+from msgspec import structs
+
 from certmaild.keystore.errors import SealBroken
 from certmaild.mailbox.addresses import Address
+from certmaild.mailbox.changes import QUEUE_CHANGED
 from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_guests import GuestRow, decode, encode, heard_key
+from certmaild.mailbox.layout_queue import Due, due_key
 
 
 class Hashes(RowSealer, Protocol):
@@ -43,6 +47,26 @@ def _opened(sealer: RowSealer, user_id: UserId, value: bytes) -> GuestRow:
         return decode(GuestRow, sealer.open_row(Table.GUEST, user_id, value))
     except SealBroken as broken:
         raise Damaged(Table.GUEST) from broken
+
+
+def set_notice_due(txn: WriteTxn, sealer: RowSealer, user_id: UserId, row: GuestRow, due_s: int) -> None:
+    """Write a guest's row with another time at which his next notice is looked at, 0 for none.
+
+    ``row`` may differ from the stored one in all but that time.
+    """
+    if row.notice_due_s != due_s:
+        if row.notice_due_s:
+            forget_notice_due(txn, user_id, row.notice_due_s)
+        if due_s:
+            txn.put(Table.QDUE, due_key(Due.NOTICE, due_s, user_id), b"")
+            # Whoever works the queue looks when to wake next.
+            txn.announce(QUEUE_CHANGED)
+    write_guest(txn, sealer, user_id, structs.replace(row, notice_due_s=due_s))
+
+
+def forget_notice_due(txn: WriteTxn, user_id: UserId, due_s: int) -> None:
+    """Remove a time at which there is nothing to look at."""
+    txn.delete(Table.QDUE, due_key(Due.NOTICE, due_s, user_id))
 
 
 def write_bequest(txn: WriteTxn, user_id: UserId, sealed: bytes | None) -> None:

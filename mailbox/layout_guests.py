@@ -19,6 +19,16 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     version: int = 1
 
 
+class WriterRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody who wrote to a guest."""
+
+    name: str
+    """As he calls himself, fit to be shown; may be empty."""
+    address: str
+    user_id: str = ""
+    """His account's in hexadecimal; empty when it is elsewhere."""
+
+
 class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
     """``guest/<user>``: a guest, how he came, and what he was told. Times are seconds since 1970, 0 is never."""
 
@@ -39,6 +49,10 @@ class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
     """First log-in with a password of his own: from then on he sees everything and the code is dead."""
     noticed_s: int = 0
     """The last notice."""
+    notice_due_s: int = 0
+    """When the next one is looked at; it stands so in ``qdue``. 0: none is due."""
+    writers: tuple[WriterRow, ...] = ()
+    """Who wrote since the last notice, the latest last; not all of many."""
     language: str = ""
     """Of notices; empty: not known."""
     generation: int = 1

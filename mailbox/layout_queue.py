@@ -35,6 +35,8 @@ class Due(IntEnum):
     """A recipient is tried again."""
     MESSAGE = 3
     """A message is late, over its time, or long done."""
+    NOTICE = 4
+    """A guest may have to be told that mail waits for him."""
 
 
 class TaskState(IntEnum):

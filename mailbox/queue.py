@@ -285,9 +285,32 @@ class Queue:
         """He is told now."""
         hour = now_s // HOUR_S
         txn.put(Table.QSAID, said_key(hour, self._seals.place_hash(sender + b"\0" + place)), encode_said(now_s))
-        old = txn.scan(Table.QSAID, b"", said_key(hour - 1, b""))
-        for key, _ in islice(old, _CLEANED_AT_ONCE):
+        self._forget_said(txn, now_s)
+
+    @staticmethod
+    def _forget_said(txn: WriteTxn, now_s: int) -> None:
+        old = txn.scan(Table.QSAID, b"", said_key(now_s // HOUR_S - 1, b""))
+        for key, _ in list(islice(old, _CLEANED_AT_ONCE)):
             txn.delete(Table.QSAID, key)
+
+    # Counts.
+
+    def count(self, txn: WriteTxn, now_s: int, what: bytes) -> int:
+        """Count one of these; how many there were in this hour of the clock, this one included."""
+        key = self._count_key(now_s, what)
+        value = txn.get(Table.QSAID, key)
+        number = 1 + (0 if value is None else decode_said(value))
+        txn.put(Table.QSAID, key, encode_said(number))
+        self._forget_said(txn, now_s)
+        return number
+
+    def counted(self, txn: ReadTxn, now_s: int, what: bytes) -> int:
+        """How many `count` has counted in this hour of the clock."""
+        value = txn.get(Table.QSAID, self._count_key(now_s, what))
+        return 0 if value is None else decode_said(value)
+
+    def _count_key(self, now_s: int, what: bytes) -> bytes:
+        return said_key(now_s // HOUR_S, self._seals.place_hash(b"\0count\0" + what))
 
     # Seals.
 

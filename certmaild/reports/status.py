@@ -9,8 +9,9 @@ from certmaild.outbound.interfaces import News, Occasion
 from certmaild.outbound.values import Problem, Recipient
 from certmaild.protocols.smtp.grammar import Path
 from certmaild.protocols.smtp.xtext import decode_unicode, decode_xtext
+from certmaild.reports.links import without_links
 from certmaild.reports.texts import Texts
-from certmaild.reports.words import format_time, without_links
+from certmaild.reports.words import format_time
 
 FOLD = 200
 """Characters of a line, at most four octets each."""
@@ -58,9 +59,9 @@ def _of_recipient(one: News, utf8: bool, texts: Texts) -> Iterator[str]:
     yield f"Action: {_ACTION[one.occasion]}"
     yield f"Status: {_status(one)}"
     if fate.host:
-        yield f"Remote-MTA: dns; {_server(without_links(fate.host, texts))}"
+        yield f"Remote-MTA: dns; {_server(without_links(fate.host, texts.link_left_out))}"
     if fate.reply:
-        reply = without_links(fate.reply, texts)
+        reply = without_links(fate.reply, texts.link_left_out)
         reply = reply if utf8 else reply.encode("ascii", "replace").decode("ascii")
         # Folded: a reply may be longer than a line may be (RFC 5322 section 2.1.1).
         yield "\r\n ".join(textwrap.wrap(f"Diagnostic-Code: smtp; {reply}", FOLD, break_on_hyphens=False))

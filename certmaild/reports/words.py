@@ -1,6 +1,5 @@
 """The part of a report that people read: what happened, to whom, why, and what to do now."""
 
-import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,10 @@ from email.utils import format_datetime
 from certmaild.outbound.interfaces import News, Occasion
 from certmaild.outbound.values import Delivered, Problem
 from certmaild.protocols.smtp.grammar import Path
+from certmaild.reports.links import without_links
 from certmaild.reports.texts import Advice, Texts
 
 WIDTH = 72
-_LINK = re.compile(r"://|www\.|mailto:|\.[^\W\d_]{2,}(?::\d+)?/", re.IGNORECASE)
-"""In a word: also of a host name with a path, and whatever stands before it."""
 _SEVERITY = (Occasion.FAILED, Occasion.WARNED, Occasion.DELAYED, Occasion.RELAYED, Occasion.DELIVERED)
 _BY_SUBJECT = {
     "1.0": Advice.ADDRESS,
@@ -49,15 +47,6 @@ def format_time(at_s: int) -> str:
     return format_datetime(datetime.fromtimestamp(at_s, UTC))
 
 
-def without_links(text: str, texts: Texts) -> str:
-    """One line of printable characters without anything that a mail program makes a link of.
-
-    What other servers say is shown to people who trust this one.
-    """
-    words = "".join(char if char.isprintable() else " " for char in text).split()
-    return " ".join(texts.link_left_out if _LINK.search(word) else word for word in words)
-
-
 def gravest(news: Sequence[News]) -> Occasion:
     """What the subject speaks of."""
     return min((one.occasion for one in news), key=_SEVERITY.index)
@@ -80,7 +69,7 @@ def format_words(news: Sequence[News], about: About, texts: Texts) -> str:
             paragraphs += _recipients(of_this, texts)
     message = [texts.your_message.format(date=format_time(about.accepted_s))]
     if about.subject:
-        message.append(texts.subject_line.format(subject=without_links(about.subject, texts)))
+        message.append(texts.subject_line.format(subject=without_links(about.subject, texts.link_left_out)))
     paragraphs.append("\n".join(_wrap(line) for line in message))
     paragraphs.append(_wrap(texts.closing.format(hostname=about.hostname, postmaster=about.postmaster)))
     return "\n\n".join(paragraphs) + "\n"
@@ -99,10 +88,10 @@ def _recipients(news: Sequence[News], texts: Texts) -> Iterator[str]:
 def _sentences(one: News, texts: Texts) -> Iterator[str]:
     fate = one.fate
     if isinstance(fate, Problem):
-        yield texts.happened.format(words=without_links(fate.words, texts))
+        yield texts.happened.format(words=without_links(fate.words, texts.link_left_out))
         if fate.reply:
-            host = without_links(fate.host, texts)
-            yield texts.answer.format(host=host, reply=without_links(fate.reply, texts))
+            host = without_links(fate.host, texts.link_left_out)
+            yield texts.answer.format(host=host, reply=without_links(fate.reply, texts.link_left_out))
         if one.attempts > 1:
             yield texts.attempts.format(attempts=one.attempts)
         if one.until_s is not None:
@@ -111,7 +100,7 @@ def _sentences(one: News, texts: Texts) -> Iterator[str]:
     elif one.occasion is Occasion.DELIVERED:
         yield texts.delivered
     else:
-        yield texts.relayed.format(host=without_links(fate.host, texts))
+        yield texts.relayed.format(host=without_links(fate.host, texts.link_left_out))
         yield _safety(fate, texts)
 
 
@@ -120,7 +109,7 @@ def _safety(fate: Delivered, texts: Texts) -> str:
     if proof is None:
         return texts.in_clear
     text = texts.proven if proof.verified else texts.unverified
-    return text.format(version=proof.version, how=without_links(proof.how, texts))
+    return text.format(version=proof.version, how=without_links(proof.how, texts.link_left_out))
 
 
 def _advice(occasion: Occasion, problem: Problem) -> Advice:

@@ -1,0 +1,1 @@
+"""People without a mailbox here who get one because somebody wrote to them."""
