@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from certmaild.client_setup.names import served_names
 from certmaild.config import Config
 from certmaild.keystore.certificates import PrivateFiles, is_due, renew_leaf
 from certmaild.keystore.errors import KeystoreError
@@ -41,20 +42,20 @@ class Chores:
         """
         await self._engine.write(count_most_rounds)
         self.collector.start(self._reactor)
-        self._daily.start(DAY_S, now=False)
+        self._daily.start(DAY_S)
         await remove_orphans(self._engine, self._secrets, lambda: int(self._reactor.seconds()))
 
     def take_over(self, new: Config) -> None:
-        """Go by another configuration, and renew our own certificate if it lacks the name now."""
+        """Go by another configuration, and renew our own certificate if it lacks a name now."""
         self.config = new
         self.renew_certificate()
 
     def renew_certificate(self) -> None:
-        """Renew a certificate of our own authority before it runs out, or when it lacks the server's name."""
+        """Renew a certificate of our own authority before it runs out, or when it lacks one of the server's names."""
         config = self.config
         try:
-            if config.tls.private and is_due(PrivateFiles(config.data), [config.hostname]):
-                renew_leaf(config.data, [config.hostname])
+            if config.tls.private and is_due(PrivateFiles(config.data), names := served_names(config)):
+                renew_leaf(config.data, names)
                 self._renewed()
         except (KeystoreError, OSError):
             log.failure("renewing the certificate failed; the former one is kept")

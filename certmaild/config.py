@@ -38,7 +38,7 @@ __all__ = [
     "parse_size",
 ]
 
-LISTENERS = ("imaps", "pop3s", "smtp", "submission", "submissions")
+LISTENERS = ("imaps", "pop3s", "smtp", "submission", "submissions", "https")
 _DEFAULT_PORTS = {"imaps": 1993, "pop3s": 1995, "smtp": 1025, "submission": 1587, "submissions": 1465}
 MAX_WORKERS = 256
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -58,6 +58,8 @@ class Listen:
     smtp: int | str | None = None
     submission: int | str | None = None
     submissions: int | str | None = None
+    https: int | str | None = None
+    """The fixed files that mail programs and servers look for (`certmaild.client_setup.files`)."""
 
     def ports(self) -> dict[str, int | str]:
         """The listeners that are on."""
@@ -260,6 +262,11 @@ class Config:
     relays: Relays = Relays()
     text: str = field(default="", repr=False, compare=False)
     """What stands in the file: a worker reads its configuration from these same words (`again`)."""
+
+    @property
+    def mail_domains(self) -> tuple[str, ...]:
+        """Every domain that has addresses here: the hosted ones, and that of the guests."""
+        return self.domains if self.invite.domain is None else (*self.domains, self.invite.domain)
 
     @property
     def store(self) -> Path:

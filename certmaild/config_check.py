@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from certmaild.client_setup.names import served_names
 from certmaild.config import Config, Listen, again
 from certmaild.dkim.key_files import KeyFiles
 from certmaild.keystore.certificates import certificates_in
 from certmaild.keystore.errors import CertificateUnfit, SignatureKeyUnfit
-from certmaild.keystore.tls import CertificateFiles, read_identity, warnings
+from certmaild.keystore.tls import CertificateFiles, read_identity, unserved, warnings
 from certmaild.keystore.tls_values import authorities_pem
 from certmaild.partners.record import PartnerRecord
 
@@ -36,6 +37,8 @@ def check(config: Config) -> Findings:
             noted += [one + "." for one in warnings(files, files.name or config.hostname)]
         except CertificateUnfit as unfit:
             problems.append(f"{unfit}.")
+    if not problems and not config.tls.private:
+        noted += _unnamed(config)
     try:
         KeyFiles(config.data).pairs()
     except SignatureKeyUnfit as unfit:
@@ -52,6 +55,16 @@ def check(config: Config) -> Findings:
     if config.secrets.is_relative_to(config.store):
         problems.append("the secrets must not lie inside the store.")
     return Findings(tuple(problems), tuple(noted))
+
+
+def _unnamed(config: Config) -> Iterator[str]:
+    """What mail programs look for and will not trust."""
+    lacking = unserved(config.tls.default, config.tls.names, served_names(config)[1:])
+    if lacking:
+        yield (
+            f"no certificate is for {', '.join(lacking)}, which mail programs look for: they find the server only by "
+            "the settings that certmaild setup shows."
+        )
 
 
 def _partner_problems(record: PartnerRecord) -> Iterator[str]:

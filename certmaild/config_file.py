@@ -73,6 +73,7 @@ class _ListenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     smtp: int | str | None = None
     submission: int | str | None = None
     submissions: int | str | None = None
+    https: int | str | None = None
 
 
 class _NameFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -64,7 +64,7 @@ class Correspondence:
             level=config.outbound.level,
             guest_domain=config.invite.domain,
         )
-        self.signer = Signer(config.domains, self._keys.signing)
+        self.signer = Signer(config.mail_domains, self._keys.signing)
         self._name = ServerName(config.hostname, config.domains[0], config.limits, config.padding)
 
 

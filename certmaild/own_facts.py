@@ -25,6 +25,7 @@ class OwnFacts:
     host: str
     """In EHLO, both ways; the name in the certificate."""
     domains: tuple[str, ...]
+    """Hosted ones first, then the guests'."""
     port: int
     """Where other servers deliver."""
     contact: str
@@ -51,7 +52,7 @@ def gather(config: Config) -> OwnFacts:
     port = config.listen.smtp
     return OwnFacts(
         config.hostname,
-        config.domains,
+        config.mail_domains,
         port if isinstance(port, int) else 25,
         config.postmaster or f"postmaster@{config.domains[0]}",
         tuple(certificate_names(chain[0])),

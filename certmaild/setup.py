@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from certmaild.client_setup.names import served_names
 from certmaild.config import Config, ConfigError, default, load
 from certmaild.driving import Driver
 from certmaild.keystore.certificates import PrivateFiles, is_due, make_private, renew_leaf
@@ -183,7 +184,7 @@ def _make_certificate(config: Config) -> Path | None:
     """Our own authority and certificate, made or renewed; None when the configuration names another certificate."""
     if not config.tls.private:
         return None
-    files, names = PrivateFiles(config.data), [config.hostname]
+    files, names = PrivateFiles(config.data), served_names(config)
     if not files.authority.exists():
         make_private(config.data, names)
     elif not files.chain.exists() or is_due(files, names):

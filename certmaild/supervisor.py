@@ -76,6 +76,8 @@ class Supervisor:
         await verify_store(self.engine, self.secrets)
         self.engine.start(Bell(self.config.bells, 0, self.reactor))
         self._sweeping.start(SWEEP_S, now=False)
+        # Before anybody reads it.
+        self.chores.renew_certificate()
         self.workers = [WorkerPlace(self, slot) for slot in range(1, self.config.workers + 1)]
         for worker in self.workers:
             worker.start()

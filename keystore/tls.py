@@ -141,6 +141,18 @@ def warnings(files: CertificateFiles, hostname: str | None = None, now: datetime
     return said
 
 
+def unserved(default: CertificateFiles, by_name: Sequence[CertificateFiles], wanted: Sequence[str]) -> list[str]:
+    """Those of the ``wanted`` host names for which no certificate would be shown. Raises `CertificateUnfit`."""
+    own = read_identity(default).names
+    others = {_name(files.name or ""): read_identity(files).names for files in by_name}
+    lacking = []
+    for name in map(_name, wanted):
+        shown = others.get(name) or others.get("*." + name.partition(".")[2]) or own
+        if not _covers(shown, name):
+            lacking.append(name)
+    return lacking
+
+
 def _covers(names: Sequence[str], host: str) -> bool:
     host = host.lower().rstrip(".")
     return host in names or "*." + host.partition(".")[2] in names

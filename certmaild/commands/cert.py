@@ -4,12 +4,13 @@ from typing import Any
 
 import click
 
+from certmaild.client_setup.names import served_names
 from certmaild.commands.common import Failed, Place, json_option, pass_place, show_json
 from certmaild.config import Config
 from certmaild.dns.resolver import Resolver, configured_servers
 from certmaild.dns.values import ask_tlsa
 from certmaild.driving import run_with_reactor
-from certmaild.keystore.certificates import make_next_key, roll_key
+from certmaild.keystore.certificates import make_next_key, renew_leaf, roll_key
 from certmaild.own_facts import OwnFacts, gather
 from certmaild.partners.reading import format_pin
 
@@ -83,6 +84,20 @@ def make_next(place: Place, as_json: bool) -> None:
 
 
 @cert.command()
+@pass_place
+def renew(place: Place) -> None:
+    """Renew a certificate of our own authority for the names it should have now, and the same key.
+
+    A running server does so by itself when it starts, is reloaded, and daily.
+    """
+    config = place.config
+    if not config.tls.private:
+        raise Failed("Your certificate is by another authority: renew it there.")
+    renew_leaf(config.data, served_names(config))
+    click.echo("Renewed, for the same key. Reload the server (SIGHUP): it serves from then on.")
+
+
+@cert.command()
 @click.option("--force", is_flag=True, help="Also when DNS does not show the next key.")
 @pass_place
 def roll(place: Place, force: bool) -> None:
@@ -95,7 +110,7 @@ def roll(place: Place, force: bool) -> None:
         raise Failed("There is no next key: certmaild cert next makes it.")
     if not force:
         run_with_reactor(lambda reactor: _check_published(reactor, config, facts))
-    roll_key(config.data, [config.hostname])
+    roll_key(config.data, served_names(config))
     click.echo("The next key is in place. Reload the server (SIGHUP): it serves from then on.")
     click.echo("A day later take the former key's TLSA record away: certmaild dns names it.")
 

@@ -27,9 +27,9 @@ def make(place: Place, as_json: bool) -> None:
     config = place.config
     pair = KeyFiles(config.data).make(datetime.now(UTC).date())
     if as_json:
-        show_json(_rows([pair], config.domains))
+        show_json(_rows([pair], config.mail_domains))
         return
-    _print_records(pair, config.domains)
+    _print_records(pair, config.mail_domains)
     click.echo()
     if pair.signs:
         click.echo("The server signs with these keys from now on: publish the records above in DNS now.")
@@ -45,11 +45,11 @@ def show_all(place: Place, as_json: bool) -> None:
     config = place.config
     pairs = KeyFiles(config.data).pairs()
     if as_json or not pairs:
-        show(_rows(pairs, config.domains), {}, as_json=as_json, empty=_NONE)
+        show(_rows(pairs, config.mail_domains), {}, as_json=as_json, empty=_NONE)
         return
     for pair in pairs:
         click.echo(f"; pair {pair.name}{', which signs' if pair.signs else ''}")
-        _print_records(pair, config.domains)
+        _print_records(pair, config.mail_domains)
 
 
 @dkim.command()

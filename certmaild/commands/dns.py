@@ -100,5 +100,5 @@ def _advice(config: Config, facts: OwnFacts) -> list[str]:
         )
         return lines
     lines += ["", "MTA-STS needs this file on a web server with a public certificate, for each domain at"]
-    lines += [f"https://mta-sts.{domain}/.well-known/mta-sts.txt" for domain in config.domains]
+    lines += [f"https://mta-sts.{domain}/.well-known/mta-sts.txt" for domain in config.mail_domains]
     return [*lines, "", *sts_policy(facts).splitlines()]

@@ -16,6 +16,7 @@ import dns.reversename
 from dns.rdataclass import IN
 from dns.rdatatype import RdataType
 
+from certmaild.client_setup.names import fetched_names, guessed_names
 from certmaild.config import Config
 from certmaild.dkim.key_files import KeyFiles, txt_strings
 from certmaild.dns.values import Answer, DnsStatus, Lookup, host_text
@@ -69,17 +70,18 @@ class Checked:
 
 
 def wanted_records(config: Config, facts: OwnFacts) -> list[Wanted]:
-    """For all hosted domains and the host itself."""
+    """For all domains that have addresses here, and the host itself."""
     records = _of_host(facts)
     pairs = KeyFiles(config.data).pairs()
-    for domain in config.domains:
+    for domain in config.mail_domains:
         records += [_mx(domain, facts), _spf(domain, config, facts)]
         for pair in pairs:
             records += [
                 _txt(name, text, "DKIM: the key that signs", _dkim(text)) for name, text in pair.records(domain)
             ]
-        records += _of_policies(domain, facts)
+        records += _of_policies(domain, config, facts)
         records += _of_services(domain, config)
+        records += _of_clients(domain, config)
     return records
 
 
@@ -158,8 +160,9 @@ def _covers(terms: Iterable[str], addresses: Sequence[str]) -> bool:
     return bool(addresses) and all(any(ip_address(one) in network for network in networks) for one in addresses)
 
 
-def _of_policies(domain: str, facts: OwnFacts) -> list[Wanted]:
-    mailto = f"mailto:postmaster@{domain}"
+def _of_policies(domain: str, config: Config, facts: OwnFacts) -> list[Wanted]:
+    # A guests' domain has no postmaster.
+    mailto = f"mailto:{facts.contact if domain == config.invite.domain else f'postmaster@{domain}'}"
     records = [
         _txt(f"_dmarc.{domain}", f"v=DMARC1; p=reject; rua={mailto}", "DMARC: what forged mail deserves", _judge_dmarc),
         _txt(
@@ -238,6 +241,18 @@ def _of_services(domain: str, config: Config) -> list[Wanted]:
     return records
 
 
+def _of_clients(domain: str, config: Config) -> list[Wanted]:
+    """The names that mail programs guess, and those that they fetch files from if we serve these ourselves."""
+    guessed, fetched = guessed_names(domain), fetched_names(config, domain)
+    purposes = dict.fromkeys(guessed, "what mail programs try when nothing else tells them the server")
+    if config.listen.https is not None:
+        purposes |= dict.fromkeys(fetched, "where mail programs and servers fetch files by HTTPS")
+    alias = f"{config.hostname}."
+    return [
+        Wanted(name, RdataType.CNAME, alias, purpose) for name, purpose in purposes.items() if name != config.hostname
+    ]
+
+
 def _txt(name: str, text: str, purpose: str, judge: Texts) -> Wanted:
     return Wanted(name, RdataType.TXT, txt_strings(text), purpose, judge)
 
@@ -260,7 +275,23 @@ def sts_id(facts: OwnFacts) -> str:
 
 async def check_records(lookup: Lookup, wanted: Sequence[Wanted], *, can_be_secure: bool = True) -> list[Checked]:
     """How each record stands now. ``can_be_secure``: whether the resolver's word on DNSSEC is believed."""
-    return [_checked(one, await lookup.ask(one.name, one.kind), can_be_secure) for one in wanted]
+    return [await _look(lookup, one, can_be_secure) for one in wanted]
+
+
+async def _look(lookup: Lookup, wanted: Wanted, can_be_secure: bool) -> Checked:
+    checked = _checked(wanted, await lookup.ask(wanted.name, wanted.kind), can_be_secure)
+    if wanted.kind is not RdataType.CNAME or checked.state is not State.MISSING:
+        return checked
+    # The addresses themselves do as well: it is right if they are those of the name that it should stand for.
+    found, ours = await _addresses(lookup, wanted.name), await _addresses(lookup, wanted.value.removesuffix("."))
+    if not found:
+        return checked
+    return Checked(wanted, State.RIGHT if found == ours else State.DIFFERS, tuple(sorted(found)))
+
+
+async def _addresses(lookup: Lookup, name: str) -> set[str]:
+    answers = [await lookup.ask(name, kind) for kind in (RdataType.A, RdataType.AAAA)]
+    return {_text(one) for answer in answers for one in answer.records}
 
 
 def _checked(wanted: Wanted, answer: Answer[dns.rdata.Rdata], can_be_secure: bool) -> Checked:

@@ -232,6 +232,8 @@ def test_check_reads_certificates(path: Path) -> None:
     own = loaded(path, text)
     assert "cannot be read" in config_check.check(own).problems[0]
     made = certificates.make_private(path.parent, ["a.example"])
+    (own.store).mkdir(parents=True)
+    (own.store / "data.mdb").touch()
     assert config_check.check(own) == config_check.Findings((), ())
     made.key.write_bytes(made.authority_key.read_bytes())
     assert "does not belong" in config_check.check(own).problems[0]
@@ -240,7 +242,27 @@ def test_check_reads_certificates(path: Path) -> None:
 def test_check_warns_of_a_name_that_is_missing(path: Path) -> None:
     certificates.make_private(path.parent, ["b.example"])
     text = 'hostname = "a.example"\n[listen]\nimaps = 993\n[tls]\ncertificate = "tls/chain.pem"\nkey = "tls/key.pem"\n'
-    assert "does not name a.example" in config_check.check(loaded(path, text)).warnings[0]
+    assert any("does not name a.example" in one for one in config_check.check(loaded(path, text)).warnings)
+
+
+def test_check_names_what_mail_programs_look_for_and_no_certificate_has(path: Path) -> None:
+    certificates.make_private(path.parent / "one", ["mail.a.example", "*.a.example", "*.b.example"])
+    certificates.make_private(path.parent / "two", ["*.b.example"])
+    files = [f'certificate = "{one}/tls/chain.pem"\nkey = "{one}/tls/key.pem"\n' for one in ("one", "two")]
+    head = 'hostname = "mail.a.example"\ndomains = ["a.example", "b.example"]\n[listen]\nimaps = 993\n'
+
+    def said(*tables: str, domain: str = "guest.a.example") -> list[str]:
+        tables = (head, f'[invite]\ndomain = "{domain}"\n', *tables)
+        return [one for one in config_check.check(loaded(path, "".join(tables))).warnings if "look for" in one]
+
+    (lacking,) = said("[tls]\n" + files[0])
+    assert "for imap.guest.a.example, pop.guest.a.example," in lacking
+    assert "imap.a.example" not in lacking and "imap.b.example" not in lacking
+    shown_for_b = '[[tls.names]]\nname = "imap.b.example"\n' + files[1]
+    assert said("[tls]\n" + files[0], shown_for_b) == [lacking]
+    shown_for_a = shown_for_b.replace("imap.b", "*.guest.a")
+    assert said("[tls]\n" + files[0], shown_for_a) == [lacking], "a certificate of others is shown for it"
+    assert said(domain="guest.b.example") == [], "our own authority's has them all"
 
 
 def test_check_sees_secrets_in_the_store_and_listeners_that_are_off(path: Path) -> None:

@@ -12,7 +12,9 @@ from reactor_support import running_reactor
 from support import run
 
 from certmaild import config as configuration
+from certmaild.client_setup.names import served_names
 from certmaild.keystore.certificates import (
+    ALWAYS,
     PrivateFiles,
     is_due,
     key_pin,
@@ -115,6 +117,59 @@ def test_with_a_certificate_of_others_there_is_an_mta_sts_policy(line: Line, tmp
     assert "place yourself" in line.run("cert", "roll", status=1).stderr
 
 
+GUESSED = ("imap", "pop", "pop3", "smtp", "mail")
+
+
+def test_names_that_mail_programs_guess(line: Line) -> None:
+    said = states(line, {("imap.example.com", "CNAME"): ["mail.example.com."]})
+    assert {name for name in said if name.endswith("CNAME")} == {
+        f"{one}.example.com CNAME" for one in GUESSED if one != "mail"
+    }
+    assert said["imap.example.com CNAME"][0] is State.RIGHT
+    assert said["smtp.example.com CNAME"][0] is State.MISSING
+
+
+@pytest.mark.parametrize(
+    ("addresses", "state"),
+    [
+        ({"A": ["192.0.2.7"], "AAAA": ["2001:db8::7"]}, State.RIGHT),
+        ({"A": ["192.0.2.7"]}, State.DIFFERS),
+        ({"A": ["192.0.2.8"], "AAAA": ["2001:db8::7"]}, State.DIFFERS),
+        ({}, State.MISSING),
+    ],
+)
+def test_addresses_do_as_well_as_an_alias(line: Line, addresses: dict[str, list[str]], state: State) -> None:
+    table: dict[tuple[str, str], Any] = {("imap.example.com", kind): found for kind, found in addresses.items()}
+    table |= {(HOST, "A"): ["192.0.2.7"], (HOST, "AAAA"): ["2001:db8::7"]}
+    assert states(line, table)["imap.example.com CNAME"][0] is state
+
+
+def test_the_guests_domain_and_the_responder(line: Line) -> None:
+    assert "autoconfig" not in line.run("dns", "--zone").stdout
+    text = line.config.read_text().replace("imaps = 993", "imaps = 993\nhttps = 443")
+    line.config.write_text(text + '[invite]\ndomain = "guest.example.com"\n')
+    zone = line.run("dns", "--zone").stdout.splitlines()
+    for label in (*GUESSED, "autoconfig", "autodiscover"):
+        assert f"{label}.guest.example.com. 3600 IN CNAME mail.example.com." in zone
+    assert "autoconfig.example.com. 3600 IN CNAME mail.example.com." in zone
+    assert "guest.example.com. 3600 IN MX 10 mail.example.com." in zone
+    assert "_imaps._tcp.guest.example.com. 3600 IN SRV 0 1 993 mail.example.com." in zone
+    assert any(one.startswith('guest.example.com. 3600 IN TXT "v=spf1 mx') for one in zone)
+    (dmarc,) = [one for one in zone if one.startswith("_dmarc.guest.")]
+    assert dmarc.endswith('rua=mailto:postmaster@example.com"')
+    assert not any("mta-sts" in one for one in zone), "our own authority's certificate does not do for it"
+
+
+def test_the_certificate_has_the_names_that_mail_programs_guess(line: Line) -> None:
+    names = line.json("cert", "show")["names"]
+    assert names == [HOST, *(f"{one}.example.com" for one in GUESSED if one != "mail"), *ALWAYS]
+    line.config.write_text(line.config.read_text() + '[invite]\ndomain = "guest.example.com"\n')
+    before = line.json("cert", "show")["pin"]
+    line.run("cert", "renew")
+    assert line.json("cert", "show")["pin"] == before
+    assert {f"{one}.guest.example.com" for one in GUESSED} < set(line.json("cert", "show")["names"])
+
+
 # The command, over real DNS servers.
 
 
@@ -148,12 +203,13 @@ def test_what_it_prints_is_right_once_it_is_published(line: Line, network: DnsNe
     assert all(one == one.rstrip() for one in after.stdout.splitlines())
     records = line.json("dns")["records"]
     assert {one["state"] for one in records} == {"right"}
-    assert {one["type"] for one in records} == {"A", "AAAA", "PTR", "TLSA", "MX", "TXT", "SRV"}
+    assert {one["type"] for one in records} == {"A", "AAAA", "CNAME", "PTR", "TLSA", "MX", "TXT", "SRV"}
     assert sum("_domainkey" in one["name"] for one in records) == 2
 
 
 def test_a_key_is_changed_only_in_good_order(line: Line, network: DnsNetwork, tmp_path: Path) -> None:
-    files, names = PrivateFiles(tmp_path / "data"), [HOST]
+    files = PrivateFiles(tmp_path / "data")
+    names = served_names(configuration.load(line.config))
     network.change("example.com", zone_of(line, "example.com."))
     assert "no next key" in line.run("cert", "roll", status=1).stderr
     before = line.json("cert", "show")
