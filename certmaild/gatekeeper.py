@@ -1,7 +1,8 @@
 """Who comes in: every log-in of this process, with throttle, admission to hashing, cache and session counts.
 
 A device password is looked up by its own id and costs no hashing. Everything else takes the same road whether the name
-exists or not: wait as the throttle says, ask the cache, hash, compare; and has one answer when it fails.
+exists or not: wait as the throttle says, ask the cache, hash, compare; and has one answer when it fails. What has the
+form of a pickup code is compared as one first, and so for every name.
 """
 
 import ipaddress
@@ -16,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from certmaild.kdf_pool import KdfPool
-from certmaild.keystore.codes import parse_device_password
+from certmaild.keystore.codes import parse_device_password, parse_pickup_code
 from certmaild.keystore.errors import PublicKeySwapped
 from certmaild.keystore.secret import Secret
 from certmaild.keystore.server_secrets import ServerSecrets
@@ -28,7 +29,15 @@ from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import Engine
-from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, Account, CredentialHead, Kind, Scope, State
+from certmaild.mailbox.layout_accounts import (
+    PICKUP_ID,
+    SINGLE_PASSWORD_ID,
+    Account,
+    CredentialHead,
+    Kind,
+    Scope,
+    State,
+)
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.ways_in import Keyed
@@ -59,6 +68,7 @@ SESSIONS = b"sessions"
 """Name of a count: all log-ins."""
 _DEVICE = frozenset({Kind.DEVICE})
 _PASSWORD = frozenset({Kind.PASSWORD})
+_PICKUP = frozenset({Kind.PICKUP})
 
 
 class Clock(Protocol):
@@ -228,8 +238,10 @@ class InProcessGatekeeper:
             who = username[:512] if address is None else address.base.key
         attempt = self._throttle.attempt(who, peer)
         try:
-            await self._wait(attempt)
-            proven = await self._by_password(target, who, password, service, peer)
+            proven = await self._by_pickup(target, who, password, service, attempt, peer)
+            if proven is None:
+                await self._wait(attempt, attempt.delay_s)
+                proven = await self._by_password(target, who, password, service, peer)
         except BaseException:
             attempt.excused()
             raise
@@ -247,14 +259,14 @@ class InProcessGatekeeper:
         except AddressError:
             return None
 
-    async def _wait(self, attempt: Attempt) -> None:
-        if not attempt.delay_s:
+    async def _wait(self, attempt: Attempt, delay_s: float) -> None:
+        if not delay_s:
             return
         if self._waiting[attempt.network] >= WAITING_PER_NETWORK or self._waiting.total() >= WAITING:
-            raise LogInUnavailable("Too many failed log-ins, try again later", int(attempt.delay_s))
+            raise LogInUnavailable("Too many failed log-ins, try again later", int(delay_s))
         self._waiting[attempt.network] += 1
         try:
-            await self._pause(attempt.delay_s)
+            await self._pause(delay_s)
         finally:
             self._waiting[attempt.network] -= 1
             if not self._waiting[attempt.network]:
@@ -274,6 +286,30 @@ class InProcessGatekeeper:
         if keyed is None:
             return None
         return self._opened(keyed, code.material, service, peer)
+
+    async def _by_pickup(
+        self, target: Target | None, who: bytes, password: bytes, service: Service, attempt: Attempt, peer: str
+    ) -> Proven | None:
+        """A pickup code, held back only by what this address has tried; a name that has none takes as long.
+
+        What it waited for is taken off the attempt's delay.
+        """
+        code = parse_pickup_code(password)
+        if code is None:
+            return None
+        await self._wait(attempt, attempt.own_delay_s)
+        attempt.delay_s -= attempt.own_delay_s
+        keyed = None if target is None else await self._read(target, PICKUP_ID, _PICKUP)
+        salt = self._secrets.unknown_salt(b"pickup" + who)
+        opened = await self._slow.run(
+            peer, lambda: ways_in.stretch_and_open(self._secrets, keyed, code.material, salt, ways_in.PICKUP_ROUNDS)
+        )
+        if keyed is None or opened is None:
+            return None
+        if await self._stamp(keyed.user_id, keyed.credential_id) != keyed.stamp:
+            opened.root.wipe()
+            raise LogInUnavailable("The account changed just now, try again")
+        return self._enter(keyed, opened.root, service, peer, lambda: None)
 
     async def _by_password(
         self, target: Target | None, who: bytes, password: bytes, service: Service, peer: str

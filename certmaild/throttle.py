@@ -137,6 +137,8 @@ class Attempt:
     user: bytes
     network: str
     delay_s: float = field(default=0.0)
+    own_delay_s: float = field(default=0.0)
+    """The part of it that this address brought about itself, without what others tried at this user."""
 
     def succeeded(self) -> None:
         """The password was right."""
@@ -165,14 +167,19 @@ class Throttle:
         self._networks = Buckets(b"n", NETWORK_RATE, seconds)
 
     def attempt(self, user: bytes, peer: str) -> Attempt:
-        """Count an attempt; ``delay_s`` of the answer is how long to wait before looking at the password."""
+        """Count an attempt; ``delay_s`` of the answer is how long to wait before looking at the password.
+
+        A pickup code waits only for ``own_delay_s``: 80 random bits are not guessed, and a guest whose code it is must
+        come in while others guess at him.
+        """
         attempt = Attempt(self, user, network_of(peer))
         pair, who, network = _keys(attempt)
         with self._opened() as levels:
-            delay_s = self._pairs.take(levels, pair)
+            own_s = delay_s = self._pairs.take(levels, pair)
             if levels.get(KNOWN + pair) is None:
-                delay_s = max(delay_s, self._users.take(levels, who), self._networks.take(levels, network))
-        attempt.delay_s = delay_s
+                own_s = max(own_s, self._networks.take(levels, network))
+                delay_s = max(own_s, self._users.take(levels, who))
+        attempt.delay_s, attempt.own_delay_s = delay_s, own_s
         return attempt
 
     def remember(self, attempt: Attempt) -> None:

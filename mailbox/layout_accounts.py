@@ -203,6 +203,8 @@ class Scope(IntFlag):
 MAIL_SCOPES = Scope.IMAP_READ | Scope.IMAP_WRITE | Scope.POP | Scope.SUBMIT
 SINGLE_PASSWORD_ID = CredentialId(1 << 20)
 """The human password's id: just above the 20 bits of the looked-up ones."""
+PICKUP_ID = CredentialId(SINGLE_PASSWORD_ID + 1)
+"""The pickup code's id: a guest has one at most."""
 
 
 @dataclass(frozen=True, slots=True)

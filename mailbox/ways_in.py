@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from certmaild.keystore.codes import Code, new_device_password, parse_device_password
+from certmaild.keystore.codes import Code, new_device_password, new_pickup_code, parse_device_password
 from certmaild.keystore.credentials import (
     KDF_BCRYPT,
     KDF_NONE,
@@ -24,6 +24,7 @@ from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import (
     LABEL_RECORD,
     MAIL_SCOPES,
+    PICKUP_ID,
     SINGLE_PASSWORD_ID,
     U32,
     Account,
@@ -38,6 +39,8 @@ from certmaild.mailbox.layout_accounts import (
 
 DEVICE_IDS = 1 << 20
 MAX_LABEL_OCTETS = 200
+PICKUP_ROUNDS = 8
+"""Of bcrypt_pbkdf, some 30 ms: 80 random bits need no more, and a mail program logs in with them again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class Opened:
 def stretch_and_open(
     secrets: ServerSecrets, keyed: Keyed | None, password: bytes, unknown_salt: bytes, rounds: int
 ) -> Opened | None:
-    """The root key behind a human password; None if it is the wrong one, or there is none to compare it with.
+    """The root key behind a human password or pickup code; None if it is wrong, or there is none to compare it with.
 
     Slow, for a thread. What comes to nothing takes ``rounds`` in all, with a password stored under fewer as without
     one, so that its time does not tell whose name is known. Raises `SealBroken` as `open_root` does.
@@ -186,7 +189,7 @@ def under_newest_pepper(secrets: ServerSecrets, keyed: Keyed, material: bytes, r
 
 @dataclass(frozen=True, slots=True)
 class NewCode:
-    """A device password or recovery code with its row; ``code.text`` is shown once."""
+    """A device password, recovery or pickup code with its row; ``code.text`` is shown once."""
 
     credential_id: CredentialId
     row: CredentialRow
@@ -210,6 +213,27 @@ def new_code(
     scopes = Scope.MANAGE if kind is Kind.RECOVERY else MAIL_SCOPES
     head = CredentialHead(kind, KDF_NONE, secrets.pepper_id, 0, bytes(16), bytes(32), scopes, created)
     return NewCode(credential_id, _seal(secrets, user_id, credential_id, head, code.material, root), code)
+
+
+def new_pickup(secrets: ServerSecrets, user_id: UserId, root: Secret, *, created: int, expires: int) -> NewCode:
+    """A guest's pickup code (KEYS section 4): until ``expires`` (seconds since 1970) it does what a password does.
+
+    Some 30 ms of hashing, which lets other threads run.
+    """
+    code, salt = new_pickup_code(), new_salt()
+    head = CredentialHead(
+        Kind.PICKUP,
+        KDF_BCRYPT,
+        secrets.pepper_id,
+        PICKUP_ROUNDS,
+        salt,
+        bytes(32),
+        MAIL_SCOPES,
+        created,
+        expires,
+    )
+    material = stretch(code.material, KDF_BCRYPT, salt, PICKUP_ROUNDS)
+    return NewCode(PICKUP_ID, _seal(secrets, user_id, PICKUP_ID, head, material, root), code)
 
 
 def with_label(row: CredentialRow, credential_id: CredentialId, label: str, keys: KeyRing) -> CredentialRow:
