@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from gatekeeper_support import ALICE, BOB, House, Work
+from gatekeeper_support import ALICE, BOB, NOW, PEER, House, Work
 from support import run
 
 from certmaild.gatekeeper import PUT_OFF_S, WAITING_PER_NETWORK, InProcessGatekeeper
