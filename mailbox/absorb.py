@@ -165,7 +165,8 @@ def write_batch(txn: WriteTxn, reach: Reach, batch: Batch, now: int) -> bool:
         batch.boxes.add(box_id)
     for key in batch.rows:
         txn.delete(Table.IN, key)
-    write_user_head(txn, shelf, UserHead(head.table_version, batch.after.absorbed_seq, batch.after.absorbed_dtag))
+    # A folder that was made just now has raised the table's version.
+    write_user_head(txn, shelf, UserHead(table.version, batch.after.absorbed_seq, batch.after.absorbed_dtag))
     if batch.retracted:
         boxes = [BoxId(row.box_id) for row in table.folders]
         expunge_mids(txn, shelf, reach.secrets, boxes, frozenset(batch.retracted), now=now)

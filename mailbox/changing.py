@@ -8,9 +8,10 @@ from certmaild.mailbox import messages as slices
 from certmaild.mailbox import ownership
 from certmaild.mailbox.blobs import StoredBlob
 from certmaild.mailbox.cards import encode_card, facts_of
+from certmaild.mailbox.devices import messages_left
 from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.folders import add_keywords, keyword_bits
-from certmaild.mailbox.identifiers import BoxId, Mid
+from certmaild.mailbox.identifiers import BoxId, CredentialId, Mid
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout_messages import PAGE_ROWS
 from certmaild.mailbox.messages import FlagChange, Moved, PreparedMessage
@@ -135,13 +136,20 @@ async def copy(reach: Reach, box_id: BoxId, uids: UidSet, to_box: BoxId) -> Copy
         raise
 
 
-async def move(reach: Reach, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
+async def move(
+    reach: Reach, box_id: BoxId, uids: UidSet, to_box: BoxId, *, by: CredentialId | None = None
+) -> CopyResult:
     """See `OpenMailbox.move`."""
     runs, _, _ = await _measure(reach, box_id, uids)
-    now = reach.now()
-    return await _sliced(
-        reach, runs, lambda txn, todo: slices.move_slice(txn, reach.shelf, box_id, todo, to_box, now), []
-    )
+    now, shelf = reach.now(), reach.shelf
+
+    def work(txn: WriteTxn, todo: list[range]) -> Moved:
+        done = slices.move_slice(txn, shelf, box_id, todo, to_box, now)
+        if done.mids and to_box != box_id:
+            messages_left(txn, shelf, reach.secrets, box_id, done.mids, by=by, now=now, is_moved=True)
+        return done
+
+    return await _sliced(reach, runs, work, [])
 
 
 async def _sliced(
@@ -177,7 +185,7 @@ async def _measure(reach: Reach, box_id: BoxId, uids: UidSet) -> tuple[list[rang
     return await reach.scan(work)
 
 
-async def expunge(reach: Reach, box_id: BoxId, uids: UidSet | None) -> ExpungeResult:
+async def expunge(reach: Reach, box_id: BoxId, uids: UidSet | None, *, by: CredentialId | None = None) -> ExpungeResult:
     """See `OpenMailbox.expunge`."""
     head = await reach.read(lambda txn: read_head(txn, reach.shelf, box_id))
     if not head.deleted:
@@ -189,26 +197,25 @@ async def expunge(reach: Reach, box_id: BoxId, uids: UidSet | None) -> ExpungeRe
     runs = await look(lambda txn: slices.deleted_uids(txn, reach.shelf, box_id, wanted))
     if not runs:
         return ExpungeResult((), head.highest_modseq)
-    return await remove(reach, box_id, runs, only_deleted=True)
+    return await remove(reach, box_id, runs, only_deleted=True, by=by)
 
 
-async def remove(reach: Reach, box_id: BoxId, runs: Sequence[range], *, only_deleted: bool) -> ExpungeResult:
+async def remove(
+    reach: Reach, box_id: BoxId, runs: Sequence[range], *, only_deleted: bool, by: CredentialId | None = None
+) -> ExpungeResult:
     """Remove these messages, all or those with ``\\Deleted``."""
-    now = reach.now()
+    now, shelf, secrets = reach.now(), reach.shelf, reach.secrets
     gone: list[int] = []
+
+    def work(txn: WriteTxn, todo: Sequence[range]) -> Moved:
+        done = slices.expunge_slice(txn, shelf, secrets, box_id, todo, now=now, only_deleted=only_deleted)
+        if done.mids:
+            messages_left(txn, shelf, secrets, box_id, done.mids, by=by, now=now)
+        return done
+
     while True:
         todo = runs
-        part = await reach.write(
-            lambda txn: slices.expunge_slice(
-                txn,
-                reach.shelf,
-                reach.secrets,
-                box_id,
-                todo,  # noqa: B023
-                now=now,
-                only_deleted=only_deleted,
-            )
-        )
+        part = await reach.write(lambda txn: work(txn, todo))  # noqa: B023
         gone += part.source_uids
         if part.resume is None:
             return ExpungeResult(tuple(gone), part.modseq)

@@ -33,6 +33,10 @@ class FolderProtected(MailboxError):
     code = b"CANNOT"
 
 
+class ServerKeepsFolder(FolderProtected):
+    """A folder of the server's own, such as Devices: it is deleted and renamed by nobody."""
+
+
 class HasChildren(MailboxError):
     """A folder with children is not deleted (PROTOCOLS section 2)."""
 

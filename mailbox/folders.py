@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from certmaild.keystore.errors import SealBroken
@@ -16,6 +16,7 @@ from certmaild.mailbox.errors import (
     FolderProtected,
     HasChildren,
     LimitReached,
+    ServerKeepsFolder,
 )
 from certmaild.mailbox.identifiers import BoxId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
@@ -57,6 +58,8 @@ SERVICE_NAMES = {
     ServiceFolder.LATER: "Later",
 }
 """Made and subscribed when the first message for them is absorbed."""
+KEPT = frozenset((ServiceFolder.DEVICES, ServiceFolder.SETTINGS))
+"""Not deleted or renamed while the account wants the server's folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +254,10 @@ def ensure_service(txn: WriteTxn, shelf: Shelf, service: ServiceFolder, now: int
     return BoxId(box_id)
 
 
-def delete(txn: WriteTxn, shelf: Shelf, name: str) -> None:
+def delete(txn: WriteTxn, shelf: Shelf, name: str, kept: Container[int] = ()) -> None:
     """Take an empty folder out of the table, with its head and its expunge log; its text column is marked to go."""
     rows = read_rows(txn, shelf)
-    row = deletable(rows, name)
+    row = deletable(rows, name, kept)
     write_rows(txn, shelf, replace(rows, folders=tuple(other for other in rows.folders if other is not row)))
     mark_all(txn, shelf.user_id, row.box_id)
     prefix = shelf.user_id + row.box_id
@@ -265,9 +268,14 @@ def delete(txn: WriteTxn, shelf: Shelf, name: str) -> None:
     txn.announce(Change(ChangeKind.FOLDER, shelf.user_id, BoxId(row.box_id)))
 
 
-def deletable(rows: FolderRows, name: str) -> FolderRow:
-    """The folder's row, if it may be deleted. Raises `FolderMissing`, `HasChildren`, `FolderProtected`."""
+def deletable(rows: FolderRows, name: str, kept: Container[int] = ()) -> FolderRow:
+    """The folder's row, if it may be deleted. Raises `FolderMissing`, `HasChildren`, `FolderProtected`.
+
+    ``kept``: special uses of folders that stay.
+    """
     row = row_named(rows, name)
+    if row.special_use in kept:
+        raise ServerKeepsFolder
     if row.name == INBOX:
         raise FolderProtected
     if any(other.name.startswith(row.name + "/") for other in rows.folders):
@@ -284,11 +292,23 @@ def row_named(rows: FolderRows, name: str) -> FolderRow:
     raise FolderMissing
 
 
-def rename(txn: WriteTxn, shelf: Shelf, old: str, new: str, now: int, box_ids: Iterable[bytes]) -> None:
-    """Rename a folder (not INBOX) with all below it and their subscriptions; makes the new name's missing parents."""
+def rename(
+    txn: WriteTxn,
+    shelf: Shelf,
+    old: str,
+    new: str,
+    now: int,
+    box_ids: Iterable[bytes],
+    kept: Container[int] = (),
+) -> None:
+    """Rename a folder (not INBOX) with all below it and their subscriptions; makes the new name's missing parents.
+
+    ``kept``: special uses of folders that stay as they are.
+    """
     old, new = spelled(old), checked_name(new)
     rows = read_rows(txn, shelf)
-    row_named(rows, old)
+    if row_named(rows, old).special_use in kept:
+        raise ServerKeepsFolder
     if old == INBOX or new.startswith(old + "/"):
         raise FolderProtected
     if any(row.name == new for row in rows.folders):

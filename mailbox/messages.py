@@ -162,6 +162,8 @@ class Moved:
     source_uids: list[int] = field(default_factory=list)
     new_uids: list[int] = field(default_factory=list)
     octets: int = 0
+    mids: bytes = b""
+    """Of what has left the folder, 16 octets each."""
     modseq: int = 0
     resume: int | None = None
 
@@ -217,6 +219,7 @@ def move_slice(txn: WriteTxn, shelf: Shelf, box_id: BoxId, runs: Sequence[range]
     if blocks:
         block = joined(blocks)
         source.log_gone(ranges_of(block.uids))
+        done.mids = block.mids
         _add_copied(target, block, within=False, now=now, done=done)
         source.save()
         txn.announce(Change(ChangeKind.FOLDER, shelf.user_id, box_id))
@@ -253,6 +256,7 @@ def expunge_slice(
         going = editor.remove(page, at)
         done.source_uids += going.uids
         done.octets += sum(going.sizes)
+        done.mids += going.mids
         for n in range(0, 16 * len(going), 16):
             ownership.release(txn, secrets, shelf.user_id, Mid(going.mids[n : n + 16]), now)
     if done.source_uids:

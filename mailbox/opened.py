@@ -15,7 +15,7 @@ from certmaild.mailbox.content import Content, MessageWriter, open_cards, read_h
 from certmaild.mailbox.errors import FolderExists, FolderMissing
 from certmaild.mailbox.folders import INBOX, FolderTable, checked_name, spelled, table_of
 from certmaild.mailbox.frame_streams import FrameStreams
-from certmaild.mailbox.identifiers import BoxId, UserId
+from certmaild.mailbox.identifiers import BoxId, CredentialId, UserId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Option
@@ -43,6 +43,7 @@ from certmaild.mailbox.values import (
     FolderUpdate,
     NewMessage,
     Quota,
+    ServiceFolder,
     SpecialUse,
     StoreResult,
     UidSet,
@@ -137,14 +138,16 @@ class OpenMailbox:
         return folder
 
     async def delete_folder(self, name: str) -> None:
-        """Remove a folder and its messages. Raises `FolderMissing`, `HasChildren`, `FolderProtected` (INBOX)."""
+        """Remove a folder and its messages. Raises `FolderMissing`, `HasChildren`, `FolderProtected`: INBOX, and the
+        folders that the server keeps where the account wants them."""
         shelf = self._shelf
 
         def work(txn: WriteTxn) -> bool:
-            row = table_work.deletable(table_work.read_rows(txn, shelf), name)
+            kept = self._kept(txn)
+            row = table_work.deletable(table_work.read_rows(txn, shelf), name, kept)
             if read_head(txn, shelf, row.box_id).messages:
                 return False
-            table_work.delete(txn, shelf, name)
+            table_work.delete(txn, shelf, name, kept)
             return True
 
         while not await self._reach.write(work):
@@ -156,7 +159,7 @@ class OpenMailbox:
         """Rename with all children; INBOX instead gives its messages to ``new`` and stays (RFC 9051 section 6.3.6)."""
         ids, now, shelf = _fresh_ids(), self._reach.now(), self._shelf
         if spelled(old) != INBOX:
-            await self._reach.write(lambda txn: table_work.rename(txn, shelf, old, new, now, ids))
+            await self._reach.write(lambda txn: table_work.rename(txn, shelf, old, new, now, ids, self._kept(txn)))
             return
         if (await self.folders()).by_name(checked_name(new)) is not None:
             raise FolderExists
@@ -164,6 +167,12 @@ class OpenMailbox:
         target = await self.create_folder(new)
         await changing.move(self._reach, inbox.box_id, ALL_UIDS, target.box_id)
         self._keeper.clean()
+
+    def _kept(self, txn: ReadTxn) -> frozenset[ServiceFolder]:
+        """Folders that the server would have to make anew."""
+        account = read_account(txn, self._reach.secrets, self.user_id)
+        wanted = account is not None and Option.SERVICE_FOLDERS in account.options
+        return table_work.KEPT if wanted else frozenset()
 
     async def set_subscribed(self, name: str, subscribed: bool) -> None:
         """Subscribe (raises `FolderMissing`) or unsubscribe (any name)."""
@@ -342,16 +351,21 @@ class OpenMailbox:
         self._keeper.grew(to_box)
         return copied
 
-    async def move(self, box_id: BoxId, uids: UidSet, to_box: BoxId) -> CopyResult:
-        """Move by reference in slices; each message is in exactly one of the two folders (RFC 6851)."""
-        moved = await changing.move(self._reach, box_id, uids, to_box)
+    async def move(self, box_id: BoxId, uids: UidSet, to_box: BoxId, *, by: CredentialId | None = None) -> CopyResult:
+        """Move by reference in slices; each message is in exactly one of the two folders (RFC 6851).
+
+        What leaves the folder Devices revokes devices, but not ``by``, the session's own (`certmaild.mailbox.devices`).
+        """
+        moved = await changing.move(self._reach, box_id, uids, to_box, by=by)
         self._keeper.grew(to_box)
         self._keeper.clean()
         return moved
 
-    async def expunge(self, box_id: BoxId, uids: UidSet | None = None) -> ExpungeResult:
-        """Remove messages with ``\\Deleted``, of these UIDs or of all."""
-        gone = await changing.expunge(self._reach, box_id, uids)
+    async def expunge(
+        self, box_id: BoxId, uids: UidSet | None = None, *, by: CredentialId | None = None
+    ) -> ExpungeResult:
+        r"""Remove messages with ``\Deleted``, of these UIDs or of all. ``by`` as for `move`."""
+        gone = await changing.expunge(self._reach, box_id, uids, by=by)
         if gone.uids:
             self._keeper.clean()
         return gone

@@ -221,15 +221,8 @@ def octets_text(octets: int | None) -> str:
     raise AssertionError
 
 
-def device_id_text(credential_id: CredentialId) -> str:
-    """A credential's id as commands show it: the first four letters of its device password."""
-    if credential_id == SINGLE_PASSWORD_ID:
-        return "password"
-    return "".join(ALPHABET[credential_id >> shift & 31] for shift in (15, 10, 5, 0))
-
-
 def parse_device_id(text: str) -> CredentialId:
-    """Inverse of `device_id_text`. Raises `Failed`."""
+    """Inverse of `certmaild.mailbox.devices.id_text`. Raises `Failed`."""
     if text == "password":
         return SINGLE_PASSWORD_ID
     letters = text.upper().replace("O", "0").replace("I", "1").replace("L", "1")

@@ -6,7 +6,6 @@ from certmaild.commands.common import (
     ADDRESS,
     Failed,
     Place,
-    device_id_text,
     json_option,
     parse_device_id,
     pass_place,
@@ -16,6 +15,7 @@ from certmaild.commands.common import (
 )
 from certmaild.mailbox.account_lists import list_devices
 from certmaild.mailbox.addresses import Address
+from certmaild.mailbox.devices import id_text
 from certmaild.mailbox.ways_in import label_of
 
 COLUMNS = {"id": "id", "kind": "kind", "name": "name", "created": "created", "last_used": "last used"}
@@ -41,7 +41,7 @@ def add(place: Place, address: Address, name: str, as_json: bool) -> None:
     with place.store() as store, store.driver.run(store.accounts.unlock(address, secret)) as unlocked:
         credential_id, text = store.driver.run(store.accounts.add_device(unlocked, name))
     if as_json:
-        show_json({"id": device_id_text(credential_id), "name": name, "device_password": text})
+        show_json({"id": id_text(credential_id), "name": name, "device_password": text})
         return
     click.echo(f"Device password: {text}")
     click.echo("It is shown this once.")
@@ -62,7 +62,7 @@ def list_ways(place: Place, address: Address, names: bool, as_json: bool) -> Non
                 found = {one.credential_id: label_of(one.row, one.credential_id, unlocked.keys) for one in views}
     rows: list[dict[str, object]] = [
         {
-            "id": device_id_text(view.credential_id),
+            "id": id_text(view.credential_id),
             "kind": view.kind,
             "name": found.get(view.credential_id) or None,
             "created": view.created,

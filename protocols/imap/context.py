@@ -4,6 +4,7 @@ from contextlib import suppress
 from enum import Enum
 
 from certmaild.mailbox.errors import FolderMissing, MailboxError
+from certmaild.mailbox.identifiers import CredentialId
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.values import EntryBlock, FolderUpdate
 from certmaild.protocols.errors import StateError
@@ -64,6 +65,11 @@ class Context:
         if self._mailbox is None:
             raise StateError("not logged in")
         return self._mailbox
+
+    @property
+    def credential_id(self) -> CredentialId | None:
+        """With what the user logged in."""
+        return None if self.login is None else self.login.credential_id
 
     @property
     def view(self) -> SelectedView:

@@ -11,6 +11,7 @@ from certmaild.mailbox.errors import (
     MailboxError,
     MessageGone,
     OverQuota,
+    ServerKeepsFolder,
     StoreFull,
     StoreUnavailable,
 )
@@ -58,6 +59,7 @@ TEXTS: dict[type[MailboxError], bytes] = {
     FolderMissing: b"No such mailbox.",
     FolderExists: b"A mailbox of this name exists.",
     FolderNameInvalid: b"This is not a name that a mailbox can have.",
+    ServerKeepsFolder: b"The server itself keeps this mailbox.",
     FolderProtected: b"This cannot be done to this mailbox.",
     HasChildren: b"The mailbox has children; delete these first.",
     LimitReached: b"The limit of mailboxes or keywords is reached.",

@@ -17,9 +17,10 @@ from command_support import Line, entry, make_line
 
 from certmaild import config as configuration
 from certmaild.commands import main as commands
-from certmaild.commands.common import device_id_text, octets_text, parse_device_id
+from certmaild.commands.common import octets_text, parse_device_id
 from certmaild.config import ConfigError
 from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox.devices import id_text
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable
 from certmaild.mailbox.identifiers import CredentialId
 from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID
@@ -368,5 +369,5 @@ def test_small_texts() -> None:
     assert octets_text(5 * 2**30) == "5.0 GiB"
     assert octets_text(5 * 2**50) == "5242880.0 GiB"
     for one in (0, 1, 31, 0xABCDE, (1 << 20) - 1):
-        assert parse_device_id(device_id_text(CredentialId(one)).lower()) == one
-    assert parse_device_id(device_id_text(SINGLE_PASSWORD_ID)) == SINGLE_PASSWORD_ID
+        assert parse_device_id(id_text(CredentialId(one)).lower()) == one
+    assert parse_device_id(id_text(SINGLE_PASSWORD_ID)) == SINGLE_PASSWORD_ID

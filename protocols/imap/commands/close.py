@@ -10,7 +10,7 @@ async def run(context: Context, command: Command) -> None:
     command.no_arguments()
     view = context.view
     if not view.read_only:
-        await context.mailbox.expunge(view.box_id)
+        await context.mailbox.expunge(view.box_id, by=context.credential_id)
     await leave(context, command)
 
 

@@ -10,7 +10,7 @@ async def run(context: Context, command: Command) -> None:
     r"""Remove what has ``\Deleted``; the EXPUNGE responses come with the OK."""
     command.no_arguments()
     view = context.require_writable()
-    await context.mailbox.expunge(view.box_id)
+    await context.mailbox.expunge(view.box_id, by=context.credential_id)
     await context.ok(command)
 
 
@@ -22,5 +22,5 @@ async def run_uid(context: Context, command: Command) -> None:
     view = context.require_writable()
     chosen = choose(view, numbers, by_uid=True)
     if chosen:
-        await context.mailbox.expunge(view.box_id, chosen.uids)
+        await context.mailbox.expunge(view.box_id, chosen.uids, by=context.credential_id)
     await context.ok(command)

@@ -12,7 +12,8 @@ async def run(context: Context, command: Command) -> None:
     target = await target_folder(context, name)
     chosen = await choose_existing(context, command, numbers)
     if chosen:
-        code = copyuid(await context.mailbox.move(view.box_id, chosen.uids, target))
+        moved = await context.mailbox.move(view.box_id, chosen.uids, target, by=context.credential_id)
+        code = copyuid(moved)
         if code is not None:
             context.untagged(b"OK [" + code + b"] Moved.")
     await context.ok(command)
