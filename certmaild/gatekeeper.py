@@ -26,6 +26,7 @@ from certmaild.login_cache import HeldKeys, LoginCache, SharedLogins, digest_of
 from certmaild.mailbox import account_rows, ways_in
 from certmaild.mailbox.account_rows import Target, find_address
 from certmaild.mailbox.addresses import Address, canonical
+from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import Engine
@@ -35,6 +36,7 @@ from certmaild.mailbox.layout_accounts import (
     Account,
     CredentialHead,
     Kind,
+    Role,
     Scope,
     State,
 )
@@ -89,6 +91,9 @@ class Session(Login):
 
     created: int = 0
     """When the credential was made: a password changed since has a later one."""
+    service: Service = Service.IMAP
+    expires: int = 0
+    """When the credential does, in seconds since 1970; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,10 @@ class InProcessGatekeeper:
         if self._cache is not None:
             self._cache.sweep()
         self._upkeep.sweep()
+        now = self._clock.seconds()
+        over = {one.user_id for one in self._sessions.values() if 0 < one.expires <= now}
+        # Those sessions ask `is_valid` then, and end.
+        self._engine.hub.deliver([Change(ChangeKind.ACCOUNT, user_id) for user_id in over])
 
     # Log-in.
 
@@ -194,7 +203,7 @@ class InProcessGatekeeper:
         except Exception:
             log.failure("log-in from {peer} failed", peer=peer)
             raise LogInUnavailable("Temporary failure, try again later") from None
-        session = self._admit(proven)
+        session = self._admit(proven, service)
         if self._watch is not None:
             try:
                 await self._watch.entered(session, service, peer)
@@ -203,7 +212,7 @@ class InProcessGatekeeper:
                 raise
         return session
 
-    def _admit(self, proven: Proven) -> Session:
+    def _admit(self, proven: Proven, service: Service) -> Session:
         of_credential, of_mailbox = _names(proven.user_id, proven.credential_id)
         full = self._tally.count_in(
             (of_credential, self._limits.sessions_per_credential),
@@ -221,6 +230,8 @@ class InProcessGatekeeper:
             proven.keys,
             proven.head.kind,
             proven.head.created,
+            service,
+            proven.head.expires,
         )
         self._sessions[id(session)] = session
         self._upkeep.note_use(proven.user_id, proven.credential_id)
@@ -422,7 +433,9 @@ class InProcessGatekeeper:
             return False
         if row.head.expires and row.head.expires <= self._clock.seconds():
             return False
-        return not isinstance(login, Session) or login.created == row.head.created
+        if not isinstance(login, Session):
+            return True
+        return login.created == row.head.created and _is_for(account, login.service)
 
     def log_out(self, login: Login) -> None:
         """See `Gatekeeper.log_out`; a second call does nothing."""
@@ -451,9 +464,16 @@ def _may(keyed: Keyed, service: Service, peer: str, now: float) -> bool:
     head = keyed.credential.head
     if keyed.account.state is not State.ACTIVE or SCOPES[service] not in head.scopes:
         return False
+    if not _is_for(keyed.account, service):
+        return False
     if head.expires and head.expires <= now:
         return False
     return not head.networks or _is_within(peer, head.networks)
+
+
+def _is_for(account: Account, service: Service) -> bool:
+    """Whether such an account may use the service at all: a program only submits, whatever its passwords open."""
+    return account.role is not Role.APP or service is Service.SUBMISSION
 
 
 def _is_within(peer: str, networks: bytes) -> bool:

@@ -13,6 +13,7 @@ from certmaild.mailbox.interfaces import Engine, ReadTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Account, CredentialRow, Kind, Option
 from certmaild.mailbox.removal import end_of
+from certmaild.mailbox.ways_in import networks_of, scope_names
 
 EPOCH_DAY = date(1970, 1, 1)
 
@@ -45,8 +46,12 @@ class DeviceView:
 
     credential_id: CredentialId
     kind: str
+    scopes: tuple[str, ...]
     created: datetime
     last_used: date | None
+    networks: tuple[str, ...]
+    """From where it may be used; none: from anywhere."""
+    expires: datetime | None
     row: CredentialRow
 
 
@@ -83,8 +88,11 @@ async def list_devices(engine: Engine, secrets: ServerSecrets, address: Address)
             DeviceView(
                 one,
                 Kind(row.head.kind).name.lower(),
+                scope_names(row.head.scopes),
                 datetime.fromtimestamp(row.head.created, UTC),
                 _day(rows.read_day(txn, secrets, user_id, one)),
+                networks_of(row.head),
+                datetime.fromtimestamp(row.head.expires, UTC) if row.head.expires else None,
                 row,
             )
             for one, row in rows.credentials_of(txn, user_id)

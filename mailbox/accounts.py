@@ -14,7 +14,7 @@ from certmaild.keystore.secret import Secret
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import KeyRing, NewUser, create_user_keys
 from certmaild.mailbox import account_rows as rows
-from certmaild.mailbox import ways_in
+from certmaild.mailbox import audit_log, devices, ways_in
 from certmaild.mailbox.addresses import MAX_LOCAL_OCTETS, Address, canonical
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.errors import AccountMissing, AddressError, AddressTaken, Damaged, SecretRefused
@@ -34,6 +34,7 @@ from certmaild.mailbox.layout_accounts import (
     encode_owner,
     numbered_key,
 )
+from certmaild.mailbox.layout_guests import AuditRow
 from certmaild.mailbox.removal import KEY_TABLES, delete_rows, remove_user
 from certmaild.mailbox.values import MAX_FOLDERS
 
@@ -57,6 +58,8 @@ class Unlocked:
     """A user whose secret was right: enough to add ways in. Use it in ``with``; leaving it overwrites the keys."""
 
     user_id: UserId
+    address: str
+    role: Role
     credential_id: CredentialId
     credentials: dict[CredentialId, CredentialRow]
     root: Secret
@@ -71,18 +74,30 @@ class Unlocked:
 
 
 class Accounts:
-    """Changes to accounts over one engine; ``seconds`` is wall-clock time.
+    """Changes to accounts over one engine; ``seconds`` is wall-clock time. ``by`` stands in the audit log.
 
     Stretching a password blocks for its 250 ms and more: the command line, which calls this, has nothing else to do.
     """
 
-    def __init__(self, engine: Engine, secrets: ServerSecrets, seconds: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        secrets: ServerSecrets,
+        seconds: Callable[[], float] = time.time,
+        *,
+        by: str = audit_log.SERVER,
+    ) -> None:
         self._engine = engine
         self._secrets = secrets
         self._seconds = seconds
+        self._by = by
 
     def _now(self) -> int:
         return int(self._seconds())
+
+    def _note(self, txn: WriteTxn, act: str, whom: str, detail: str = "") -> None:
+        row = AuditRow(at_s=self._now(), by=self._by, act=act, whom=whom, detail=detail)
+        audit_log.note(txn, self._secrets, row)
 
     # Accounts.
 
@@ -99,14 +114,15 @@ class Accounts:
     ) -> NewAccount:
         """Make an account with its special folders, a recovery code, and a device password unless there is a password.
 
-        Without ``sent_copies`` a guest's copies are the server's and a member's his client's (PROTOCOLS section 7).
+        Without ``sent_copies`` a member's copies are his client's, a guest's and a program's the server's (PROTOCOLS
+        section 7). A program's device password only submits.
         Raises `AddressTaken`, `AddressError` (tag, literal, or a local part above 64 octets), `ValueError` for an
         empty password.
         """
         _check_hosted(address)
         now = self._now()
         if sent_copies is None:
-            sent_copies = SentCopies.SERVER if role is Role.GUEST else SentCopies.CLIENT
+            sent_copies = SentCopies.CLIENT if role.is_member else SentCopies.SERVER
         account = Account(
             State.ACTIVE, role, sent_copies, octets_limit, messages_limit, now, now, address.lookup, address.display
         )
@@ -137,7 +153,13 @@ class Accounts:
             else:
                 taken = recovery.credential_id
                 device = ways_in.new_code(
-                    secrets, user_id, user.root, Kind.DEVICE, created=now, taken=lambda one: one == taken
+                    secrets,
+                    user_id,
+                    user.root,
+                    Kind.DEVICE,
+                    created=now,
+                    taken=lambda one: one == taken,
+                    limits=ways_in.limits_for(account.role),
                 )
                 ways.append((device.credential_id, device.row))
             # Each folder that the old account made may have been numbered one above the time.
@@ -167,6 +189,9 @@ class Accounts:
         if replaces is not None:
             rows.set_state(txn, self._secrets, replaces[0], State.PARKED)
             txn.announce(Change(ChangeKind.ACCOUNT, replaces[0]))
+            self._note(txn, "account started over", account.address)
+        else:
+            self._note(txn, "account made", account.address, f"role {account.role.name.lower()}")
         txn.put(Table.ADDR, key, encode_owner(user_id))
         rows.write_account(txn, self._secrets, user_id, account)
         txn.put(Table.PK, user_id, user.public_key_row)
@@ -190,9 +215,12 @@ class Accounts:
 
     async def set_state(self, address: Address, state: State) -> None:
         """Disable or enable. Sessions of a disabled account end within a second. Raises `AccountMissing`."""
-        await self.change(address, lambda account: replace(account, state=state))
+        act = "account enabled" if state is State.ACTIVE else "account disabled"
+        await self.change(address, lambda account: replace(account, state=state), act=act)
 
-    async def change(self, address: Address, change: Callable[[Account], Account]) -> Account:
+    async def change(
+        self, address: Address, change: Callable[[Account], Account], *, act: str = "account changed", detail: str = ""
+    ) -> Account:
         """Put what ``change`` makes of the account in its place, and give it. Raises `AccountMissing`.
 
         Servers take it at once, in whatever process: they read limits and settings where they need them.
@@ -206,6 +234,7 @@ class Accounts:
             account = change(account)
             rows.write_account(txn, self._secrets, user_id, account)
             txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+            self._note(txn, act, account.address, detail)
             return account
 
         return await self._engine.write(work)
@@ -225,6 +254,7 @@ class Accounts:
             for table in KEY_TABLES:
                 delete_rows(txn, table, user_id)
             txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+            self._note(txn, "account removed", account.address)
 
         await self._engine.write(work)
         return await remove_user(self._engine, self._secrets, user_id, self._now)
@@ -240,6 +270,7 @@ class Accounts:
 
         parked = await self._engine.scan(work)
         for user_id in parked:
+            await self._engine.write(lambda txn: self._note(txn, "parked account dropped", address.lookup))
             await remove_user(self._engine, self._secrets, user_id, self._now)
         return len(parked)
 
@@ -257,6 +288,7 @@ class Accounts:
                 raise AccountMissing
             txn.put(Table.ADDR, alias.key, encode_alias(account.address))
             txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+            self._note(txn, "alias added", account.address, alias.lookup)
 
         await self._engine.write(work)
 
@@ -264,9 +296,11 @@ class Accounts:
         """Take an alias away. Raises `AccountMissing` when there is no such alias."""
 
         def work(txn: WriteTxn) -> None:
-            if alias.lookup not in dict(rows.all_aliases(txn)):
+            target = dict(rows.all_aliases(txn)).get(alias.lookup)
+            if target is None:
                 raise AccountMissing
             txn.delete(Table.ADDR, alias.key)
+            self._note(txn, "alias removed", target, alias.lookup)
 
         await self._engine.write(work)
 
@@ -277,7 +311,7 @@ class Accounts:
 
         Works for a disabled account too: who may change ways in is decided by the secret alone.
         """
-        user_id, _ = await self._account(address)
+        user_id, account = await self._account(address)
         code = parse_device_password(secret)
         candidates = (
             [SINGLE_PASSWORD_ID] if code is None else [CredentialId(code.credential_id or 0), SINGLE_PASSWORD_ID]
@@ -293,13 +327,21 @@ class Accounts:
                 root = ways_in.open_root(self._secrets, keyed, ways_in.material_for(keyed.credential.head, secret))
                 if root is not None:
                     keys = ways_in.open_keys(keyed, root)
-                    return Unlocked(user_id, keyed.credential_id, credentials, root, keys)
+                    return Unlocked(
+                        user_id, account.address, account.role, keyed.credential_id, credentials, root, keys
+                    )
             except (SealBroken, SecretsMissing) as broken:
                 raise Damaged(Table.CRED) from broken
         raise SecretRefused
 
-    async def add_device(self, unlocked: Unlocked, name: str) -> tuple[CredentialId, str]:
-        """A further device password: its id, and its text to show once. Raises `ValueError` for a name too long."""
+    async def add_device(
+        self, unlocked: Unlocked, name: str, limits: ways_in.Limits | None = None
+    ) -> tuple[CredentialId, str]:
+        """A further device password: its id, and its text to show once. Raises `ValueError` for a name too long.
+
+        Without ``limits`` it opens what the account's role may use.
+        """
+        limits = ways_in.limits_for(unlocked.role) if limits is None else limits
         made = ways_in.new_code(
             self._secrets,
             unlocked.user_id,
@@ -307,9 +349,11 @@ class Accounts:
             Kind.DEVICE,
             created=self._now(),
             taken=unlocked.credentials.__contains__,
+            limits=limits,
         )
+        words = f"{devices.id_text(made.credential_id)}, {ways_in.in_words(made.row.head)}"
         row = ways_in.with_label(made.row, made.credential_id, name, unlocked.keys) if name else made.row
-        await self._put(unlocked.user_id, made.credential_id, row)
+        await self._put(unlocked, made.credential_id, row, "device made", words)
         return made.credential_id, made.code.text
 
     async def set_password(self, unlocked: Unlocked, password: bytes, *, rounds: int) -> None:
@@ -319,14 +363,19 @@ class Accounts:
         row = ways_in.new_password(
             self._secrets, unlocked.user_id, password, unlocked.root, rounds=rounds, created=created
         )
-        await self._put(unlocked.user_id, SINGLE_PASSWORD_ID, row)
+        await self._put(unlocked, SINGLE_PASSWORD_ID, row, "password changed", "")
 
-    async def _put(self, user_id: UserId, credential_id: CredentialId, row: CredentialRow) -> None:
+    async def _put(
+        self, unlocked: Unlocked, credential_id: CredentialId, row: CredentialRow, act: str, detail: str
+    ) -> None:
+        user_id = unlocked.user_id
+
         def work(txn: WriteTxn) -> None:
             if txn.get(Table.ACCT, user_id) is None:
                 raise AccountMissing
             rows.write_credential(txn, user_id, credential_id, row)
             txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+            self._note(txn, act, unlocked.address, detail)
 
         await self._engine.write(work)
 
@@ -335,8 +384,7 @@ class Accounts:
         user_id, _ = await self._account(address)
 
         def work(txn: WriteTxn) -> bool:
-            txn.announce(Change(ChangeKind.ACCOUNT, user_id))
-            return rows.delete_credential(txn, user_id, credential_id)
+            return devices.revoke(txn, self._secrets, user_id, credential_id, now=self._now(), by=self._by)
 
         return await self._engine.write(work)
 

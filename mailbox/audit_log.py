@@ -7,9 +7,12 @@ import msgspec
 
 from certmaild.keystore.errors import SealBroken
 from certmaild.mailbox.errors import Damaged
-from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
+from certmaild.mailbox.interfaces import Engine, ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import U64, Table
 from certmaild.mailbox.layout_guests import AuditRow, audit_key, decode, encode
+
+SERVER = "server"
+"""Who did it, where nobody else did."""
 
 
 def note(txn: WriteTxn, sealer: RowSealer, row: AuditRow) -> None:
@@ -39,6 +42,20 @@ def entries(txn: ReadTxn, sealer: RowSealer, after: int = 0) -> Iterator[tuple[i
             raise Damaged("a row of the audit log is missing")
         yield number, row
         expected, previous = number + 1, sha256(plain).hexdigest()
+
+
+async def read_all(engine: Engine, sealer: RowSealer) -> tuple[list[tuple[int, AuditRow]], bool]:
+    """All rows up to the first that is missing or was changed, and whether there is none such."""
+
+    def work(txn: ReadTxn) -> tuple[list[tuple[int, AuditRow]], bool]:
+        found: list[tuple[int, AuditRow]] = []
+        try:
+            found.extend(entries(txn, sealer))
+        except Damaged:
+            return found, False
+        return found, True
+
+    return await engine.scan(work)
 
 
 def _opened(sealer: RowSealer, key: bytes, value: bytes) -> bytes:

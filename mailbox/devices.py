@@ -26,7 +26,7 @@ from certmaild.mailbox.values import ServiceFolder
 DEVICE_KINDS = (Kind.PASSWORD, Kind.DEVICE)
 RETURNED = "returned"
 """In the place of a mark's digest: its message has left the folder and has to come back."""
-SERVER = "server"
+SERVER = audit_log.SERVER
 """As who does something, in the audit log."""
 
 

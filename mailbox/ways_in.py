@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from certmaild.keystore.codes import Code, new_device_password, new_pickup_code, parse_device_password
 from certmaild.keystore.credentials import (
@@ -31,6 +32,7 @@ from certmaild.mailbox.layout_accounts import (
     CredentialHead,
     CredentialRow,
     Kind,
+    Role,
     Scope,
     credential_aad,
     credential_key,
@@ -196,6 +198,46 @@ class NewCode:
     code: Code = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a way in may be used for, from where, and until when."""
+
+    scopes: Scope = MAIL_SCOPES
+    networks: tuple[str, ...] = ()
+    """Such as ``192.0.2.0/24``; none: from anywhere."""
+    expires: int = 0
+    """Seconds since 1970; 0: never."""
+
+
+ANYWHERE = Limits()
+SUBMIT_ONLY = Limits(Scope.SUBMIT)
+
+
+def limits_for(role: Role) -> Limits:
+    """What a device password of such an account opens unless somebody says less."""
+    return SUBMIT_ONLY if role is Role.APP else ANYWHERE
+
+
+def networks_of(head: CredentialHead) -> tuple[str, ...]:
+    """From where a credential may be used; none: from anywhere."""
+    return tuple(head.networks.decode("ascii").split("\n")) if head.networks else ()
+
+
+def in_words(head: CredentialHead) -> str:
+    """What limits a credential, for the audit log."""
+    words = ["scopes " + "+".join(scope_names(head.scopes))]
+    if head.networks:
+        words.append("networks " + " ".join(networks_of(head)))
+    if head.expires:
+        words.append(f"expires {datetime.fromtimestamp(head.expires, UTC):%Y-%m-%dT%H:%M:%SZ}")
+    return ", ".join(words)
+
+
+def scope_names(scopes: Scope) -> tuple[str, ...]:
+    """Such as ``imap-read`` and ``submit``."""
+    return tuple((one.name or "").lower().replace("_", "-") for one in Scope if one in scopes)
+
+
 def new_code(
     secrets: ServerSecrets,
     user_id: UserId,
@@ -204,14 +246,26 @@ def new_code(
     *,
     created: int,
     taken: Callable[[CredentialId], bool] = lambda _: False,
+    limits: Limits = ANYWHERE,
 ) -> NewCode:
-    """A device password (mail scopes) or recovery code (manage only) with an id that is not ``taken``."""
+    """A device password (within ``limits``) or recovery code (manage only) with an id that is not ``taken``."""
     credential_id = CredentialId(int.from_bytes(os.urandom(4), "big") % DEVICE_IDS)
     while taken(credential_id):
         credential_id = CredentialId((credential_id + 1) % DEVICE_IDS)
     code = new_device_password(credential_id)
-    scopes = Scope.MANAGE if kind is Kind.RECOVERY else MAIL_SCOPES
-    head = CredentialHead(kind, KDF_NONE, secrets.pepper_id, 0, bytes(16), bytes(32), scopes, created)
+    limits = Limits(Scope.MANAGE) if kind is Kind.RECOVERY else limits
+    head = CredentialHead(
+        kind,
+        KDF_NONE,
+        secrets.pepper_id,
+        0,
+        bytes(16),
+        bytes(32),
+        limits.scopes,
+        created,
+        limits.expires,
+        "\n".join(limits.networks).encode("ascii"),
+    )
     return NewCode(credential_id, _seal(secrets, user_id, credential_id, head, code.material, root), code)
 
 

@@ -1,21 +1,24 @@
 """What every command shares: the configuration, the store, showing listings and reading secrets."""
 
 import json
+import os
+import pwd
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
 from functools import cached_property
 from io import StringIO
+from ipaddress import ip_network
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from certmaild.config import Config, default, load, parse_size
+from certmaild.config import Config, default, load, parse_duration, parse_size
 from certmaild.driving import Driver
 from certmaild.keystore.codes import ALPHABET
 from certmaild.keystore.server_secrets import ServerSecrets
@@ -40,6 +43,8 @@ class Place:
 
     config_file: Path | None
     data: Path | None
+    by: str = field(default_factory=lambda: f"command {_person()}")
+    """Who gives the command, for the audit log."""
 
     @cached_property
     def config(self) -> Config:
@@ -52,7 +57,7 @@ class Place:
     def store(self) -> Iterator["Store"]:
         """The opened store."""
         with opened(self.config) as (driver, engine, secrets):
-            yield Store(self.config, driver, engine, secrets)
+            yield Store(self.config, driver, engine, secrets, self.by)
 
 
 @dataclass
@@ -63,15 +68,26 @@ class Store:
     driver: Driver
     engine: LmdbEngine
     secrets: ServerSecrets
+    by: str
 
     @cached_property
     def accounts(self) -> Accounts:
         """Changes to accounts."""
-        return Accounts(self.engine, self.secrets)
+        return Accounts(self.engine, self.secrets, by=self.by)
 
     def rounds(self) -> int:
         """Rounds for a new human password."""
         return self.config.passwords.rounds or self.driver.run(stored_rounds(self.engine))
+
+
+def _person() -> str:
+    """The system's name of who runs this; behind sudo, who he was before."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    before = os.environ.get("SUDO_USER", "") if os.getuid() == 0 else ""
+    return f"{name} ({before})" if before not in ("", name) else name
 
 
 pass_place = click.make_pass_decorator(Place)
@@ -95,6 +111,22 @@ def size(value: str) -> int:
     if octets >= UNLIMITED:
         raise click.BadParameter(f"{value!r} is more than any store holds.")
     return octets
+
+
+def duration(value: str) -> int:
+    """Seconds on the command line, such as 30d."""
+    try:
+        return parse_duration(int(value) if value.isdecimal() else value)
+    except ValueError as wrong:
+        raise click.BadParameter(f"{wrong}.") from None
+
+
+def network(value: str) -> str:
+    """A network on the command line, such as 192.0.2.0/24; an address is a network of one."""
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a network such as 192.0.2.0/24 or 2001:db8::/48.") from None
 
 
 def count(value: str) -> int:
@@ -121,6 +153,8 @@ def limit_of(number: Callable[[str], int]) -> Callable[[str], int | NoLimit]:
 
 ADDRESS = address
 SIZE = size
+DURATION = duration
+NETWORK = network
 
 
 def hosted(config: Config, address: Address) -> Address:

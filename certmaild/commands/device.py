@@ -1,9 +1,14 @@
 """`certmaild device`: device passwords."""
 
+import time
+from dataclasses import replace
+
 import click
 
 from certmaild.commands.common import (
     ADDRESS,
+    DURATION,
+    NETWORK,
     Failed,
     Place,
     json_option,
@@ -16,9 +21,20 @@ from certmaild.commands.common import (
 from certmaild.mailbox.account_lists import list_devices
 from certmaild.mailbox.addresses import Address
 from certmaild.mailbox.devices import id_text
-from certmaild.mailbox.ways_in import label_of
+from certmaild.mailbox.layout_accounts import MAIL_SCOPES, Scope
+from certmaild.mailbox.ways_in import label_of, limits_for
 
-COLUMNS = {"id": "id", "kind": "kind", "name": "name", "created": "created", "last_used": "last used"}
+COLUMNS = {
+    "id": "id",
+    "kind": "kind",
+    "name": "name",
+    "scopes": "scopes",
+    "created": "created",
+    "last_used": "last used",
+    "networks": "networks",
+    "expires": "expires",
+}
+SCOPES = {"all": MAIL_SCOPES, "read": Scope.IMAP_READ, "submit": Scope.SUBMIT}
 SECRET = "Password, another device password or recovery code"  # noqa: S105  # a question, not a secret
 
 
@@ -29,17 +45,50 @@ def device() -> None:
 
 @device.command()
 @click.argument("address", type=ADDRESS)
-@click.option("--name", default="", help="What the device is called; only the user's keys show it.")
+@click.argument("name", default="")
+@click.option("--name", "also_name", default="", help="The same as NAME.")
+@click.option(
+    "--scope",
+    type=click.Choice(list(SCOPES)),
+    help="What it opens: all (default), read (IMAP without changing anything), submit (sending alone).",
+)
+@click.option(
+    "--network",
+    "networks",
+    type=NETWORK,
+    multiple=True,
+    help="From where it may be used, such as 192.0.2.0/24; may be given again. Default: from anywhere.",
+)
+@click.option(
+    "--expires", "lasts_s", type=DURATION, help="How long it works, such as 30d. Default: until it is revoked."
+)
 @json_option
 @pass_place
-def add(place: Place, address: Address, name: str, as_json: bool) -> None:
-    """Make a further device password.
+def add(
+    place: Place,
+    address: Address,
+    name: str,
+    also_name: str,
+    scope: str | None,
+    networks: tuple[str, ...],
+    lasts_s: int | None,
+    as_json: bool,
+) -> None:
+    """Make a further device password. Only the user's keys show NAME, such as phone.
 
     A password, another device password or the recovery code authorises it: asked for, or on standard input.
     """
+    name = name or also_name
     secret = read_secret(SECRET)
     with place.store() as store, store.driver.run(store.accounts.unlock(address, secret)) as unlocked:
-        credential_id, text = store.driver.run(store.accounts.add_device(unlocked, name))
+        limits = limits_for(unlocked.role)
+        if scope is not None:
+            if SCOPES[scope] not in limits.scopes:
+                raise Failed(f"{address.lookup} is an app, which only submits: say --scope submit, or none.")
+            limits = replace(limits, scopes=SCOPES[scope])
+        expires = 0 if lasts_s is None else int(time.time()) + lasts_s
+        limits = replace(limits, networks=networks, expires=expires)
+        credential_id, text = store.driver.run(store.accounts.add_device(unlocked, name, limits))
     if as_json:
         show_json({"id": id_text(credential_id), "name": name, "device_password": text})
         return
@@ -65,8 +114,11 @@ def list_ways(place: Place, address: Address, names: bool, as_json: bool) -> Non
             "id": id_text(view.credential_id),
             "kind": view.kind,
             "name": found.get(view.credential_id) or None,
+            "scopes": view.scopes,
             "created": view.created,
             "last_used": view.last_used,
+            "networks": view.networks,
+            "expires": view.expires,
         }
         for view in views
     ]

@@ -7,6 +7,7 @@ import click
 
 from certmaild import __version__
 from certmaild.commands.alias import alias
+from certmaild.commands.audit import audit
 from certmaild.commands.calibrate import calibrate
 from certmaild.commands.cert import cert
 from certmaild.commands.check import check
@@ -59,7 +60,23 @@ def cli(context: click.Context, config_file: Path | None, data: Path | None) -> 
     context.obj = Place(config_file, data)
 
 
-for command in (init, config, user, device, alias, partner, cert, dkim, dns, calibrate, status, check, trace, queue):
+for command in (
+    init,
+    config,
+    user,
+    device,
+    alias,
+    audit,
+    partner,
+    cert,
+    dkim,
+    dns,
+    calibrate,
+    status,
+    check,
+    trace,
+    queue,
+):
     cli.add_command(command)
 
 

@@ -1,6 +1,7 @@
 """`certmaild user`: accounts."""
 
 from dataclasses import asdict, replace
+from enum import Enum
 from typing import Any
 
 import click
@@ -25,10 +26,11 @@ from certmaild.commands.common import (
 from certmaild.mailbox.account_lists import AccountView, list_accounts, show_account
 from certmaild.mailbox.accounts import NewAccount
 from certmaild.mailbox.addresses import Address
-from certmaild.mailbox.layout_accounts import NO_OPTIONS, Option, SentCopies, State
+from certmaild.mailbox.layout_accounts import NO_OPTIONS, Account, Option, Role, SentCopies, State
 
 COLUMNS = {
     "address": "address",
+    "role": "role",
     "state": "state",
     "used": "used",
     "limit": "limit",
@@ -39,6 +41,7 @@ COLUMNS = {
 SHOWN = {
     "address": "address",
     "aliases": "aliases",
+    "role": "role",
     "state": "state",
     "used": "used",
     "quota": "limit",
@@ -55,6 +58,11 @@ sent_option = click.option(
     "--sent",
     type=click.Choice(["client", "server"]),
     help="Who keeps copies of what is sent: the mail program (default), or the server, as POP3 needs it.",
+)
+role_option = click.option(
+    "--role",
+    type=click.Choice([one.name.lower() for one in Role]),
+    help="member (default); guest; app, which only submits; auditor and admin, who are members too.",
 )
 stdin_option = click.option("--password-stdin", is_flag=True, help="Take a human password (asked for on a terminal).")
 
@@ -93,6 +101,7 @@ def _show_new(made: NewAccount, as_json: bool) -> None:
 @click.option("--quota", type=SIZE, help="Octets the account may hold, such as 5GiB.")
 @click.option("--messages", type=click.IntRange(min=1), help="Messages the account may hold.")
 @sent_option
+@role_option
 @json_option
 @pass_place
 def add(
@@ -102,6 +111,7 @@ def add(
     quota: int | None,
     messages: int | None,
     sent: str | None,
+    role: str | None,
     as_json: bool,
 ) -> None:
     """Make an account. Without a password it gets a device password; always a recovery code."""
@@ -115,6 +125,7 @@ def add(
                 rounds=store.rounds(),
                 octets_limit=quota,
                 messages_limit=messages,
+                role=Role.MEMBER if role is None else Role[role.upper()],
                 sent_copies=None if sent is None else SentCopies[sent.upper()],
             )
         )
@@ -181,6 +192,7 @@ def enable(place: Place, address: Address) -> None:
 @user.command("set")
 @click.argument("address", type=ADDRESS)
 @sent_option
+@role_option
 @click.option(
     "--retrieve-marks-seen/--retrieve-marks-nothing",
     default=None,
@@ -194,6 +206,7 @@ def set_settings(
     place: Place,
     address: Address,
     sent: str | None,
+    role: str | None,
     retrieve_marks_seen: bool | None,
     quota: int | NoLimit | None,
     messages: int | NoLimit | None,
@@ -201,20 +214,35 @@ def set_settings(
 ) -> None:
     """Change the settings that are named; the others stay. The running server takes them at once."""
     changes: dict[str, Any] = {}
+    if role is not None:
+        changes["role"] = Role[role.upper()]
     if sent is not None:
         changes["sent_copies"] = SentCopies[sent.upper()]
-    if retrieve_marks_seen is not None:
-        changes["options"] = Option.RETRIEVE_MARKS_SEEN if retrieve_marks_seen else NO_OPTIONS
     if quota is not None:
         changes["octets_limit"] = quota if isinstance(quota, int) else None
     if messages is not None:
         changes["messages_limit"] = messages if isinstance(messages, int) else None
-    if not changes:
+    if not changes and retrieve_marks_seen is None:
         raise click.UsageError("Name at least one setting; certmaild user show ADDRESS shows them.")
+
+    def change(account: Account) -> Account:
+        options = account.options
+        if retrieve_marks_seen is not None:
+            options &= ~Option.RETRIEVE_MARKS_SEEN
+            options |= Option.RETRIEVE_MARKS_SEEN if retrieve_marks_seen else NO_OPTIONS
+        return replace(account, options=options, **changes)
+
     with place.store() as store:
-        store.driver.run(store.accounts.change(address, lambda account: replace(account, **changes)))
+        words = changes if retrieve_marks_seen is None else changes | {"retrieve marks seen": retrieve_marks_seen}
+        store.driver.run(store.accounts.change(address, change, detail=_in_words(words)))
         view = store.driver.run(show_account(store.engine, store.secrets, address))
     _show_one(view, as_json)
+
+
+def _in_words(changes: dict[str, Any]) -> str:
+    """Settings in the audit log."""
+    texts = {name: value.name.lower() if isinstance(value, Enum) else cell(value) for name, value in changes.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in texts.items())
 
 
 @user.command()

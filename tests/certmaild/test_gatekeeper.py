@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,12 +25,14 @@ from certmaild.mailbox.account_lists import list_devices
 from certmaild.mailbox.account_rows import count_most_rounds, credentials_of, read_credential
 from certmaild.mailbox.accounts import Accounts
 from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.errors import StoreUnavailable
 from certmaild.mailbox.identifiers import CredentialId
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, Kind, State, credential_key
+from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, Kind, Role, Scope, State, credential_key
+from certmaild.mailbox.ways_in import Limits as WayLimits
 from certmaild.mailbox.ways_in import label_of
 from certmaild.protocols.interfaces import (
     ClientId,
@@ -547,3 +550,36 @@ def test_a_watch_hears_of_who_came_in_and_may_forbid_it(house: House) -> None:
     assert house.gatekeeper.sessions == 1, "who is forbidden keeps no place"
     house.gatekeeper.log_out(login)
     assert login.keys.closed
+
+
+def test_a_program_only_submits_whatever_its_passwords_open(house: House) -> None:
+    login = house.log_in("alice", house.device_password)
+    sending = house.log_in("alice", house.device_password, Service.SUBMISSION)
+    assert run(house.gatekeeper.is_valid(login))
+    run(house.accounts.change(ALICE, lambda account: replace(account, role=Role.APP)))
+    for service in (Service.IMAP, Service.POP3):
+        with pytest.raises(LogInRefused):
+            house.log_in("alice", house.device_password, service)
+    assert not run(house.gatekeeper.is_valid(login))
+    assert run(house.gatekeeper.is_valid(sending))
+
+
+def test_limits_of_a_device_hold_and_its_sessions_end_with_it(house: House) -> None:
+    with run(house.accounts.unlock(ALICE, house.device_password.encode())) as unlocked:
+        limits = WayLimits(Scope.SUBMIT, ("192.0.2.0/24",), int(NOW) + 100)
+        _, text = run(house.accounts.add_device(unlocked, "desk", limits))
+    with pytest.raises(LogInRefused):
+        house.log_in("alice", text)
+    with pytest.raises(LogInRefused):
+        house.log_in("alice", text, Service.SUBMISSION, "198.51.100.1")
+    login = house.log_in("alice", text, Service.SUBMISSION)
+    changed: list[Change] = []
+    house.engine.hub.watch(login.user_id, changed.append)
+    house.gatekeeper.start()
+    house.clock.advance(60)
+    assert changed == []
+    house.clock.advance(60)
+    assert changed == [Change(ChangeKind.ACCOUNT, login.user_id)]
+    assert not run(house.gatekeeper.is_valid(login))
+    with pytest.raises(LogInRefused):
+        house.log_in("alice", text, Service.SUBMISSION)
