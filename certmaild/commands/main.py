@@ -22,6 +22,8 @@ from certmaild.commands.partner_hello import hello
 from certmaild.commands.partner_test import probe_domain
 from certmaild.commands.partner_trial import trial
 from certmaild.commands.queue import queue
+from certmaild.commands.setup import setup
+from certmaild.commands.static import static
 from certmaild.commands.status import status
 from certmaild.commands.trace import trace
 from certmaild.commands.user import user
@@ -67,10 +69,12 @@ for command in (
     device,
     alias,
     audit,
+    setup,
     partner,
     cert,
     dkim,
     dns,
+    static,
     calibrate,
     status,
     check,

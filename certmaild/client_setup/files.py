@@ -1,0 +1,62 @@
+"""The fixed files that mail programs and other servers fetch by HTTPS: which host has what under which path.
+
+A web server may have them as files (`certmaild static`), or this server answers itself (`[listen] https`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from certmaild.client_setup.autoconfig import autoconfig
+from certmaild.client_setup.autodiscover import autodiscover
+from certmaild.client_setup.names import AUTOCONFIG, AUTODISCOVER, MTA_STS
+from certmaild.client_setup.profile import CONTENT_TYPE, SUFFIX, domain_profile
+from certmaild.client_setup.settings import settings_for
+from certmaild.config import Config
+
+AUTODISCOVER_PATH = "/autodiscover/autodiscover.xml"
+"""Outlook asks for it by POST, and in any case of letters."""
+_AUTOCONFIG_PATH = "/mail/config-v1.1.xml"
+_WELL_KNOWN_AUTOCONFIG = "/.well-known/autoconfig/mail/config-v1.1.xml"
+_POLICY_PATH = "/.well-known/mta-sts.txt"
+_XML = "text/xml; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class FixedFile:
+    """One file at its place. Nothing in it is secret."""
+
+    host: str
+    """A-labels."""
+    path: str
+    """From ``/``, as in the request."""
+    content_type: str
+    octets: bytes = field(repr=False)
+    purpose: str
+    """For whom, in words."""
+
+
+def fixed_files(config: Config, sts_policy: str | None = None) -> list[FixedFile]:
+    """All files of all domains; ``sts_policy`` is the text of the MTA-STS policy, if there can be one.
+
+    A profile or a set of servers that would lack the incoming or the outgoing one is left out. Raises
+    `CertificateUnfit`.
+    """
+    return [one for domain in config.mail_domains for one in _of_domain(config, domain, sts_policy)]
+
+
+def _of_domain(config: Config, domain: str, sts_policy: str | None) -> Iterator[FixedFile]:
+    settings = settings_for(config, domain)
+    if settings.incoming and settings.outgoing:
+        servers = autoconfig(settings, domain)
+        mozilla = "Autoconfig: Thunderbird, K-9 and others"
+        yield FixedFile(f"{AUTOCONFIG}.{domain}", _AUTOCONFIG_PATH, _XML, servers, mozilla)
+        yield FixedFile(domain, _WELL_KNOWN_AUTOCONFIG, _XML, servers, mozilla)
+        for host in (f"{AUTODISCOVER}.{domain}", domain):
+            answer = autodiscover(settings, domain)
+            yield FixedFile(host, AUTODISCOVER_PATH, _XML, answer, "Autodiscover: classic Outlook, by POST")
+        profile = domain_profile(config, domain, by=settings.incoming[0].speaks)
+        path = f"/mail/{domain}{SUFFIX}"
+        yield FixedFile(f"{AUTOCONFIG}.{domain}", path, CONTENT_TYPE, profile, "a profile for Apple's devices")
+    if sts_policy is not None:
+        octets = sts_policy.encode("ascii")
+        yield FixedFile(f"{MTA_STS}.{domain}", _POLICY_PATH, "text/plain", octets, "MTA-STS: other mail servers")
