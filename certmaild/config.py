@@ -214,7 +214,9 @@ class Relays:
 
     policy: RelayPolicy = RelayPolicy.WARN
     networks: tuple[Network, ...] = ()
-    """From where such clouds come, beside those known by what they say of themselves."""
+    """From where such clouds come, beside those that are known."""
+    programs: tuple[str, ...] = ()
+    """How they name themselves or their makers in IMAP's ID, beside those that are known."""
     domains: Mapping[str, RelayPolicy] = field(default_factory=dict)
     """Domains of accounts with another policy."""
 
@@ -536,7 +538,7 @@ class _Reader:
         given = self._file.relays
         networks = self._networks("relays.networks", given.networks)
         domains = {self._host("relays.domains", one): RelayPolicy(policy) for one, policy in given.domains.items()}
-        return Relays(RelayPolicy(given.policy), networks, domains)
+        return Relays(RelayPolicy(given.policy), networks, given.programs, domains)
 
     def _resolvers(self) -> tuple[str, ...]:
         for given in self._file.resolver.addresses:

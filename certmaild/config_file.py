@@ -183,6 +183,7 @@ class _DevicesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _RelaysFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: Literal["allow", "warn", "refuse"] = "warn"
     networks: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
     domains: dict[str, Literal["allow", "warn", "refuse"]] = {}
 
 

@@ -54,6 +54,7 @@ from certmaild.protocols.smtp.interfaces import Listener
 from certmaild.protocols.smtp.server import SmtpFactory, nobody
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
+from certmaild.relays.watch import RelayWatch
 from certmaild.sending import Sending
 from certmaild.services.desk import Desk
 from certmaild.setup import load_secrets, stored_rounds, verify_store
@@ -200,6 +201,10 @@ class House:
             self.engine, self.secrets, config, partners=self.partners.book, seconds=clock.seconds
         )
         self.desk = Desk(self.engine, self.secrets, self.correspondence.mail, self._in_thread, {})
+        self.relays = RelayWatch(
+            self.engine, self.secrets, self.correspondence.mail, config.relays, seconds=clock.seconds
+        )
+        self.client_watches.watches.append(self.relays)
         self.delivery = self._make_delivery(config, self.inspector)
         self.held = self._make_delivery(config, None)
         watch = PartnerWatch(
@@ -340,6 +345,7 @@ class House:
         self.doorkeeper.limits = new.limits
         self.gatekeeper.take_over(new.limits, new.domains, self._rounds_for(new), caching=new.passwords.login_cache)
         self.correspondence.take_over(new)
+        self.relays.take_over(new.relays)
         for delivery in (self.delivery, self.held):
             delivery.unfinished.limits = new.limits
             delivery.settings = _delivery_settings(new)

@@ -7,11 +7,13 @@ from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox import account_rows as rows
 from certmaild.mailbox import ownership
 from certmaild.mailbox.addresses import Address
+from certmaild.mailbox.clients import read_client
 from certmaild.mailbox.errors import AccountMissing
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Account, CredentialRow, Kind, Option
+from certmaild.mailbox.layout_guests import ClientRow
 from certmaild.mailbox.removal import end_of
 from certmaild.mailbox.ways_in import networks_of, scope_names
 
@@ -52,6 +54,7 @@ class DeviceView:
     networks: tuple[str, ...]
     """From where it may be used; none: from anywhere."""
     expires: datetime | None
+    client: ClientRow
     row: CredentialRow
 
 
@@ -93,6 +96,7 @@ async def list_devices(engine: Engine, secrets: ServerSecrets, address: Address)
                 _day(rows.read_day(txn, secrets, user_id, one)),
                 networks_of(row.head),
                 datetime.fromtimestamp(row.head.expires, UTC) if row.head.expires else None,
+                read_client(txn, secrets, user_id, one),
                 row,
             )
             for one, row in rows.credentials_of(txn, user_id)

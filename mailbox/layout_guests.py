@@ -112,6 +112,8 @@ class ClientRow(_Row, frozen=True, forbid_unknown_fields=True):
     """When that was first seen."""
     relay_told_s: int = 0
     """When the user was last told."""
+    relay_refused: bool = False
+    """Whether it was refused then."""
 
 
 class GroupRow(_Row, frozen=True, forbid_unknown_fields=True):

@@ -33,6 +33,8 @@ COLUMNS = {
     "last_used": "last used",
     "networks": "networks",
     "expires": "expires",
+    "program": "program",
+    "cloud": "cloud",
 }
 SCOPES = {"all": MAIL_SCOPES, "read": Scope.IMAP_READ, "submit": Scope.SUBMIT}
 SECRET = "Password, another device password or recovery code"  # noqa: S105  # a question, not a secret
@@ -119,6 +121,10 @@ def list_ways(place: Place, address: Address, names: bool, as_json: bool) -> Non
             "last_used": view.last_used,
             "networks": view.networks,
             "expires": view.expires,
+            "program": f"{view.client.program} {view.client.program_version}".strip() or None,
+            "network": view.client.network or None,
+            "cloud": view.client.relay or None,
+            "cloud_refused": view.client.relay_refused,
         }
         for view in views
     ]

@@ -1,0 +1,1 @@
+"""Mail programs that fetch through their maker's cloud, password and mail included (PRODUCT T9)."""
