@@ -27,6 +27,8 @@ class WriterRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address: str
     user_id: str = ""
     """His account's in hexadecimal; empty when it is elsewhere."""
+    at_s: int = 0
+    """When he wrote last, seconds since 1970."""
 
 
 class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):

@@ -57,7 +57,8 @@ def shown_address(text: str) -> str:
 
 def shown_writer(row: WriterRow) -> str:
     """Name and address for people."""
-    return f"{row.name} ({row.address})" if row.name else row.address
+    address = shown_address(row.address)
+    return f"{row.name} ({address})" if row.name else address
 
 
 def with_writer(rows: tuple[WriterRow, ...], writer: WriterRow) -> tuple[WriterRow, ...]:

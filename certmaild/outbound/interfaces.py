@@ -164,7 +164,7 @@ class Reporter(Protocol):
     async def prepare(self, message: QueuedMessage, news: Sequence[News]) -> Work | None:
         """What files the report, in the transaction that settles the message; None if nobody is to be told.
 
-        Decides by NOTIFY, the reverse path and whom it concerns; never called for a null reverse path. If it raises,
-        failures stay in the queue and are settled later.
+        Decides by NOTIFY, `Envelope.reports_to`, which is not null, and whom it concerns. If it raises, failures stay
+        in the queue and are settled later.
         """
         ...

@@ -64,6 +64,10 @@ class DnsPlanner:
             return await self._by_mx(destination, _with(wanted, required))
         if self.outbound.smart_host is not None:
             return await self._by_smart_host(destination, self.outbound.smart_host, required)
+        if destination.kind is RouteKind.NOTICE:
+            # DANE and MTA-STS count as for anything else; who has neither gets it as well as may be (RFC 7435).
+            wanted = Conditions(destination.domain, Level.MAY, "notice", raised=True)
+            return await self._by_mx(destination, _with(wanted, required))
         if terms is Terms.OPTIONAL and self.outbound.level in _LOWERED:
             wanted = Conditions(destination.domain, Level.ENCRYPT, "TLS-Required: No")
             return await self._by_mx(destination, wanted)

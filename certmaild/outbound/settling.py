@@ -159,7 +159,7 @@ class Settler:
         """What files a report; None where nobody is to be told."""
         if not news:
             return None
-        if not message.envelope.reverse_path.local:
+        if not message.envelope.reports_to.local:
             log.info("message {queue_id} has no sender to be told", queue_id=message.queue_id)
             return None
         return await self._reporter.prepare(message, news)

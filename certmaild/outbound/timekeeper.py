@@ -169,7 +169,7 @@ class Timekeeper:
     async def _warn(self, view: _View, times: Deadlines, now: int) -> None:
         """Tell the sender, unless he was told of each of the places within the hour."""
         queue = self._spool.queue
-        sender = str(self._envelope(view).reverse_path).lower().encode()
+        sender = str(self._envelope(view).reports_to).lower().encode()
         unproven = [(task, problem) for task, problem in view.open.values() if problem.concerns_tls]
         places = {task.place for task, _ in unproven}
 

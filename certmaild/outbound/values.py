@@ -22,6 +22,8 @@ class RouteKind(Enum):
     INSIDE = "inside"
     SERVICE = "service"
     """A message of the server's own; follows ``[outbound]`` and its smart host."""
+    NOTICE = "notice"
+    """Word to a guest that mail waits, which holds no secret: by TLS as good as the destination allows (RFC 7435)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,13 @@ class Envelope:
     """``R`` returns it when the time is over, ``N`` notifies; with ``T`` each hop is traced."""
     hold_until_s: int | None = None
     """Seconds since 1970 before which it is not sent (RFC 4865)."""
+    told: Path | None = None
+    """Who hears of what becomes of it although the reverse-path is null: of a notice, who wrote to the guest."""
+
+    @property
+    def reports_to(self) -> Path:
+        """Where reports go; the null path for nowhere."""
+        return self.told or self.reverse_path
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def format_delivery_report(
     in its last part only, so that a forged sender cannot have the server write his subject to somebody.
     """
     fields = dict(read_fields(message.header, _WANTED))
-    subject = decode_header(fields.get(b"subject", b"")) if stays_here else ""
+    subject = decode_header(fields.get(b"subject", b"")) if stays_here and texts.subject_line else ""
     about = About(server.hostname, server.postmaster, message.accepted_s, subject)
     utf8 = needs_utf8(news)
     status = format_status(
@@ -70,7 +70,7 @@ def format_delivery_report(
     ]
     header = [
         ("From", f'"{texts.author.format(hostname=server.hostname)}" <{server.mailer}>'),
-        ("To", f"<{message.envelope.reverse_path}>"),
+        ("To", f"<{message.envelope.reports_to}>"),
         ("Subject", format_text(format_subject(news, texts))),
         ("Date", format_time(now_s)),
         ("Message-ID", f"<{name}@{server.hostname}>"),

@@ -9,6 +9,7 @@ from certmaild.outbound.interfaces import News, Occasion, QueuedMessage, Work
 from certmaild.outbound.values import Envelope, Notify, RouteKind
 from certmaild.reports.delivery_report import Reported, format_delivery_report
 from certmaild.reports.service_mail import NotWritable, ServiceMail
+from certmaild.reports.texts import ENGLISH, NOTICE
 
 log = Logger()
 _ASKED_BY = {
@@ -35,21 +36,23 @@ class SenderReports:
 
         Raises `StoreUnavailable`.
         """
-        reverse_path = message.envelope.reverse_path
+        whom = message.envelope.reports_to
         wanted = [_as_said(one) for one in news if _is_wanted(one, message.envelope)]
-        if not wanted or not reverse_path.local:
+        if not wanted or not whom.local:
             return None
+        is_notice = all(one.recipient.route is RouteKind.NOTICE for one in wanted)
         content = format_delivery_report(
             self._mail.name,
             Reported(message.envelope, message.accepted_s, await message.header()),
             wanted,
             now_s=int(self._seconds()),
             name=self._random(16).hex(),
-            stays_here=self._mail.is_inside(reverse_path),
+            stays_here=self._mail.is_inside(whom),
+            texts=NOTICE if is_notice else ENGLISH,
         )
         try:
             return await self._mail.prepare(
-                content, reverse_path, owner=message.sender, require_tls=message.envelope.require_tls
+                content, whom, owner=message.sender, require_tls=message.envelope.require_tls
             )
         except NotWritable as reason:
             log.warn("no report on message {queue_id}: {reason}", queue_id=message.queue_id, reason=str(reason))

@@ -24,7 +24,7 @@ from certmaild.outbound.departure import Departure
 from certmaild.outbound.dkim_sign import Signer
 from certmaild.outbound.interfaces import Work
 from certmaild.outbound.spool import Spool, Submission
-from certmaild.outbound.values import BodyKind, Destination, Envelope, Notify, RouteKind
+from certmaild.outbound.values import DEFAULT_NOTIFY, BodyKind, Destination, Envelope, Notify, RouteKind
 from certmaild.outbound.values import Recipient as OutsideRecipient
 from certmaild.protocols.smtp.grammar import NULL_PATH, Path
 from certmaild.reports.names import ServerName
@@ -161,6 +161,19 @@ class ServiceMail:
             return self._into(reader, to, blob, facts, queue_id, now).file
         return self._out(to, content, blob, facts, queue_id, now, require_tls=require_tls)
 
+    async def prepare_notice(self, letter: EmailMessage, to: Path, *, told: Path, sender: UserId | None) -> Work:
+        """What queues word to a guest at his ordinary address, by `RouteKind.NOTICE`; header as by `octets`.
+
+        ``told`` hears when it does not arrive: ``sender``, where he has an account. Raises `NotWritable` for an address
+        of our own, where whoever reads it reads the message too, and as `prepare` does.
+        """
+        if self.is_inside(to) or self._spool is None:
+            raise NotWritable("There is no mailbox elsewhere for that address.")
+        content = self.octets(letter, to)
+        blob, facts = await self._stored(content)
+        now, queue_id = self._seconds(), self._random(6).hex()
+        return self._out(to, content, blob, facts, queue_id, now, kind=RouteKind.NOTICE, told=told, sender=sender)
+
     async def _stored(self, content: bytes) -> tuple[StoredBlob, Facts]:
         writer = BlobWriter(self._engine, self._seconds, padding=self._name().padding, random=self._random)
         scanner = self._name().limits.new_scanner()
@@ -217,7 +230,10 @@ class ServiceMail:
         queue_id: str,
         now: float,
         *,
-        require_tls: bool,
+        require_tls: bool = False,
+        kind: RouteKind = RouteKind.SERVICE,
+        told: Path | None = None,
+        sender: UserId | None = None,
     ) -> Work:
         try:
             address = canonical(str(to))
@@ -235,8 +251,10 @@ class ServiceMail:
             needs_utf8=needs_utf8,
             require_tls=require_tls,
             tls_optional=departure.makes_tls_optional,
+            told=told,
         )
-        recipient = OutsideRecipient(path, RouteKind.SERVICE, _REASON, frozenset({Notify.NEVER}))
+        notify = frozenset({Notify.NEVER}) if told is None else DEFAULT_NOTIFY
+        recipient = OutsideRecipient(path, kind, _REASON, notify)
         received = f"Received: by {self._name().hostname} id {queue_id};\r\n\t".encode() + format_date(now) + b"\r\n"
         submission = Submission(
             queue_id,
@@ -245,8 +263,8 @@ class ServiceMail:
             facts.final_crlf,
             received + departure.signatures(now),
             envelope,
-            None,
-            [(recipient, Destination(RouteKind.SERVICE, address.domain))],
+            sender,
+            [(recipient, Destination(kind, address.domain))],
         )
         secrets, spool = self._secrets, self._spool
         assert spool is not None

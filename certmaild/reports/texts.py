@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from certmaild.outbound.interfaces import Occasion
@@ -42,6 +42,7 @@ class Texts:
     """Display name of the server as a writer."""
     your_message: str
     subject_line: str
+    """Empty where the subject is not the reader's own."""
     to: str
     happened: str
     answer: str
@@ -118,3 +119,40 @@ ENGLISH = Texts(
     " server have the address {postmaster}.",
     link_left_out="[link left out]",
 )
+
+_CALL = (
+    "tell the recipient another way, such as by telephone, that your message waits. The account name and the code,"
+    " which stand in the message with the code that you have, are all that he or she needs."
+)
+
+NOTICE = replace(
+    ENGLISH,
+    subject={
+        Occasion.FAILED: "Not notified: {whom}",
+        Occasion.DELAYED: "Not notified yet: {whom}",
+        Occasion.WARNED: "Not notified yet: {whom}",
+        Occasion.RELAYED: "Notified: {whom}",
+        Occasion.DELIVERED: "Notified: {whom}",
+    },
+    opening={
+        Occasion.FAILED: "Your message waits, sealed, in the recipient's mailbox here. But the notice that tells the"
+        " recipient of it could not be delivered, so nobody but you knows that it is there.",
+        Occasion.DELAYED: "Your message waits, sealed, in the recipient's mailbox here. But the notice that tells the"
+        " recipient of it could not be delivered so far. It will be tried again.",
+        Occasion.WARNED: "Your message waits, sealed, in the recipient's mailbox here. But the notice that tells the"
+        " recipient of it is held back, because the way to his or her mail server is not safe.",
+        Occasion.RELAYED: "The notice that your message waits was handed to the recipient's mail server.",
+        Occasion.DELIVERED: "The notice that your message waits was delivered.",
+    },
+    your_message="The notice was written on {date}.",
+    subject_line="",
+    advice={
+        **dict.fromkeys(Advice, _CALL),
+        Advice.ADDRESS: "see whether the address is right. If it is wrong, send your message again to the right one:"
+        " nobody opens the mailbox of the wrong one without the code that you have. If it is right, " + _CALL,
+        Advice.NOTHING: ENGLISH.advice[Advice.NOTHING],
+        Advice.WAIT: "just wait, or " + _CALL,
+        Advice.WAIT_UNPROVEN: "just wait, or " + _CALL,
+    },
+)
+"""Of a notice to a guest, for who wrote to him."""

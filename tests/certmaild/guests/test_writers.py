@@ -77,6 +77,7 @@ def test_the_latest_writers_are_kept() -> None:
     rows = with_writer(rows, WriterRow("Cy", "3@example.com"))
     assert [shown_writer(row) for row in rows][-2:] == ["6@example.com", "Cy (3@example.com)"]
     assert len(rows) == MOST
+    assert shown_writer(WriterRow("", "www.a.example/b@example.com")) == "?@example.com"
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,43 @@ def test_a_literal_proves_its_address() -> None:
     assert World(level=Level.SECURE).demand("[192.0.2.1]").names == ("192.0.2.1",)
 
 
+# A notice goes by TLS as good as the destination allows; nothing else does.
+
+
+def test_a_notice_takes_what_the_destination_has() -> None:
+    for level in Level:
+        demand = World(level=level).demand(kind=RouteKind.NOTICE)
+        assert demand == Demand(Level.MAY, "mx.example.net", ("mx.example.net",), policy="notice")
+
+
+def test_a_notice_follows_what_the_destination_says_of_itself() -> None:
+    assert World(DANE, secure=SECURE).demand(kind=RouteKind.NOTICE).tlsa == (RECORD,)
+    world = World(sts=sts("enforce", "mx.example.net"))
+    assert [host.demand.level for host in world.hosts(kind=RouteKind.NOTICE)] == [Level.STS]
+    assert World(sts=sts("enforce", "*.elsewhere.example")).problem(kind=RouteKind.NOTICE) == NOT_PROVEN
+    assert World(sts=sts("testing", "*.elsewhere.example")).demand(kind=RouteKind.NOTICE).level is Level.MAY
+
+
+def test_a_notice_goes_by_a_partners_record() -> None:
+    record = PartnerRecord("example.org", level=Level.SECURE, route=("relay.example",))
+    (host,) = World(TABLE, record).hosts(kind=RouteKind.NOTICE)
+    assert (host.name, host.demand.level) == ("relay.example", Level.SECURE)
+
+
+def test_a_notice_goes_by_the_smart_host_on_its_terms() -> None:
+    world = World(smart_host="relay.example:587")
+    (host,) = world.hosts(kind=RouteKind.NOTICE)
+    assert (host.name, host.demand.level, host.authenticates) == ("relay.example", Level.VERIFY, True)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RouteKind if kind is not RouteKind.NOTICE])
+@pytest.mark.parametrize("terms", Terms)
+@pytest.mark.parametrize("level", [level for level in Level if level is not Level.MAY])
+def test_nothing_else_goes_in_clear(kind: RouteKind, terms: Terms, level: Level) -> None:
+    plan = World(level=level).plan(kind=kind, terms=terms)
+    assert isinstance(plan, Problem) or all(host.demand.needs_tls for host in plan.hosts)
+
+
 # DANE and MTA-STS raise the default.
 
 
