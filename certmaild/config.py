@@ -502,6 +502,9 @@ class _Reader:
                 self._say("invite.languages", f'expected languages such as "en", found {language!r}')
         if not given.languages:
             self._say("invite.languages", "expected at least one language")
+        for one in given.domains:
+            if one.language and not re.fullmatch(r"[a-z]{2,3}", one.language):
+                self._say("invite.domains.language", f'expected a language such as "en", found {one.language!r}')
         return Invites(
             domain,
             When(given.when),

@@ -26,6 +26,7 @@ from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
 from certmaild.filing import DeliverySettings
 from certmaild.gatekeeper import InProcessGatekeeper
+from certmaild.guests.notice_round import NoticeRound
 from certmaild.inbound.checks import Tools
 from certmaild.inbound.inspection import InspectionSettings, Inspector
 from certmaild.inbound.partner_gate import PartnerGate
@@ -216,6 +217,7 @@ class House:
             lambda: self.config,
             clock,
         )
+        notices = NoticeRound(self.engine, self.secrets, self.correspondence.mail, lambda: self.config, clock)
         self.sending = Sending(
             config,
             self.engine,
@@ -225,7 +227,7 @@ class House:
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,
-            beside=[watch],
+            beside=[watch, notices],
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)

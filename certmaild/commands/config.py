@@ -7,6 +7,7 @@ import click
 from certmaild.commands.common import FAILED, Place, json_option, pass_place, show_json
 from certmaild.config import load
 from certmaild.config_check import check
+from certmaild.guests.notice_text import check_templates
 from certmaild.setup import become_owner
 
 
@@ -31,14 +32,15 @@ def check_file(context: click.Context, place: Place, file: Path | None, as_json:
     loaded = load(file, place.data)
     become_owner(loaded.data)
     findings = check(loaded)
+    problems = [*findings.problems, *check_templates(loaded)]
     if as_json:
-        show_json({"file": str(file), "problems": findings.problems, "warnings": findings.warnings})
+        show_json({"file": str(file), "problems": problems, "warnings": findings.warnings})
     else:
         for sentence in findings.warnings:
             click.echo(f"{file}: note: {sentence}", err=True)
-        for sentence in findings.problems:
+        for sentence in problems:
             click.echo(f"{file}: {sentence}", err=True)
-        if not findings.problems:
+        if not problems:
             click.echo(f"{file} is fit for use.")
-    if findings.problems:
+    if problems:
         context.exit(FAILED)

@@ -8,7 +8,7 @@ indented are filled anew.
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,8 @@ from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 from twisted.logger import Logger
 
-from certmaild.client_setup.settings import ClientSettings, in_words
+from certmaild.client_setup.settings import ClientSettings, in_words, settings_for
+from certmaild.config import Config
 from certmaild.reports.links import link_in
 
 log = Logger()
@@ -94,6 +95,26 @@ def notice_text(facts: NoticeFacts, languages: Sequence[str], folder: Path | Non
     return NoticeText(" / ".join(piece.subject for piece in found.values()), text, tuple(found))
 
 
+def check_templates(config: Config) -> list[str]:
+    """What is wrong with the templates that a configuration needs and names, in sentences."""
+    invites = config.invite
+    if invites.domain is None:
+        return []
+    domain = config.domains[0]
+    facts = NoticeFacts(
+        (f"Ann Example (ann@{domain})", f"ben@{domain}"),
+        2,
+        datetime(2026, 1, 31, 9, 5, tzinfo=UTC),
+        settings_for(config, f"bob.elsewhere.example@{invites.domain}", ordinary="bob@elsewhere.example"),
+        domain,
+        f"postmaster@{domain}",
+        invites.unused_days,
+        False,
+    )
+    languages = (*invites.languages, *(one.language for one in invites.domains if one.language))
+    return template_problems(facts, languages, invites.templates)
+
+
 def template_problems(facts: NoticeFacts, languages: Sequence[str], folder: Path | None) -> list[str]:
     """What is wrong with the templates of these languages, and with all in the folder; in sentences."""
     problems = []
@@ -136,7 +157,7 @@ def _shipped(language: str) -> str:
 
 def _operators(language: str, folder: Path | None) -> str | None:
     """The operator's template, read anew each time; None where he has none. Raises `TemplateUnfit`."""
-    if folder is None:
+    if folder is None or not language.isalpha():
         return None
     try:
         with (folder / _name(language)).open("rb") as file:

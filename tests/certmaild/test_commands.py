@@ -164,6 +164,18 @@ def test_config_check(line: Line, tmp_path: Path) -> None:
     line.run("config", "check", str(tmp_path / "none.toml"), status=1)
 
 
+def test_config_check_tries_the_templates_of_notices(line: Line, tmp_path: Path) -> None:
+    with line.config.open("a") as file:
+        file.write('[invite]\ndomain = "guest.example.com"\nlanguages = ["en", "de"]\ntemplates = "words"\n')
+    (tmp_path / "words").mkdir()
+    own = tmp_path / "words" / "notice.de.j2"
+    own.write_text("Subject: Post\n\nPost für {{ account }} von {{ writers[0] }}\n")
+    assert "fit for use" in line.run("config", "check").stdout
+    own.write_text("Subject: Post\n\nKlicken Sie auf https://example.com/\n")
+    assert "notice.de.j2" in line.run("config", "check", status=1).stderr
+    assert "a link of" in line.json("config", "check", status=1)["problems"][0]
+
+
 def test_check_says_which_step_failed(line: Line) -> None:
     result = CliRunner().invoke(entry, ["--config", str(line.config), "check"])
     assert result.exit_code == 1

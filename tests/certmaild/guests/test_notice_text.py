@@ -136,6 +136,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     assert template_problems(FACTS, ("pt",), None) == ["there is no template notice.pt.j2 for the language pt."]
     # Whoever is written to in it is written to in English.
     assert notice_text(FACTS, ("pt",), None).languages == ("en",)
+    assert notice_text(FACTS, ("../notice",), tmp_path).languages == ("en",)
     # A template for a language that nobody is written to in is looked at too.
     (tmp_path / "notice.en.j2").unlink()
     template(tmp_path, "nothing", "nl")

@@ -17,6 +17,7 @@ from twisted.logger import capturedLogs
 
 from certmaild.config import Config, Invites, Listen, default
 from certmaild.correspondence import Correspondence
+from certmaild.guests.notice_round import NoticeRound
 from certmaild.guests.notices import SETTLING_S, UNUSED_DAYS, Notices
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.account_rows import read_account, write_account
@@ -57,12 +58,13 @@ class World:
             self.engine, self.secrets, self.config, partners=None, seconds=self.clock.seconds
         )
         self.mail: ServiceMail = self.correspondence.mail
-        self.notices = self.make()
+        self.notices = Notices(self.secrets, lambda: self.config.invite, self.clock.seconds)
+        self.round = self.make()
         self.ann = replace_id(ANN, self.house.add("ann").user_id)
-        run(self.notices.start())
+        run(self.round.start())
 
-    def make(self) -> Notices:
-        return Notices(self.engine, self.secrets, self.mail, lambda: self.config, self.clock)
+    def make(self) -> NoticeRound:
+        return NoticeRound(self.engine, self.secrets, self.mail, lambda: self.config, self.clock)
 
     def guest(self, name: str = "bob", ordinary: str | None = None, **row: Any) -> UserId:
         user_id = UserId(self.house.add(name, role=Role.GUEST).user_id)
@@ -280,7 +282,7 @@ def test_one_mailbox_is_not_flooded_through_its_tags(world: World) -> None:
 
 def test_who_is_gone_or_switched_off_is_not_written_to(world: World) -> None:
     bob, carl = world.guest("bob"), world.guest("carl")
-    run(world.notices.stop())
+    run(world.round.stop())
     world.comes(bob)
     world.comes(carl, name="carl")
 
@@ -338,7 +340,7 @@ def test_two_who_work_at_once_send_one(world: World) -> None:
 
 def test_many_are_told_in_one_go(world: World) -> None:
     names = [f"guest{number}" for number in range(40)]
-    run(world.notices.stop())
+    run(world.round.stop())
     for name in names:
         world.comes(world.guest(name), name=name)
     run(world.make().start())
