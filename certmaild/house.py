@@ -26,7 +26,10 @@ from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
 from certmaild.filing import DeliverySettings
 from certmaild.gatekeeper import InProcessGatekeeper
+from certmaild.guests.decision import Decisions
+from certmaild.guests.invitations import Invitations
 from certmaild.guests.notice_round import NoticeRound
+from certmaild.guests.proof import Proofs
 from certmaild.inbound.checks import Tools
 from certmaild.inbound.inspection import InspectionSettings, Inspector
 from certmaild.inbound.partner_gate import PartnerGate
@@ -201,6 +204,7 @@ class House:
         self.correspondence = Correspondence(
             self.engine, self.secrets, config, partners=self.partners.book, seconds=clock.seconds
         )
+        self.proofs = Proofs(lambda: self.sending.directions.planner, clock)
         self.desk = Desk(self.engine, self.secrets, self.correspondence.mail, self._in_thread, {})
         self.relays = RelayWatch(
             self.engine, self.secrets, self.correspondence.mail, config.relays, seconds=clock.seconds
@@ -251,6 +255,16 @@ class House:
             reporter=correspondence.reporter,
             signer=lambda: correspondence.signer,
             desk=self.desk,
+            decisions=Decisions(lambda: self.config.invite, self.proofs, lambda: self.config.limits.proof_time),
+            invitations=Invitations(
+                self.engine,
+                self.secrets,
+                lambda: self.config.invite,
+                correspondence.pickup,
+                correspondence.notices,
+                seconds=self.reactor.seconds,
+                in_thread=self._in_thread,
+            ),
         )
 
     def _tools(self, config: Config) -> Tools:
@@ -353,6 +367,7 @@ class House:
             delivery.settings = _delivery_settings(new)
             delivery.router = self.correspondence.router
         self.sending.take_over(new)
+        self.proofs.forget()
         self.resolver.take_over(configured_servers(new.resolvers))
         self.inspector.settings, self.inspector.tools = _inspection_settings(new), self._tools(new)
         self.mailboxes.padding = new.padding

@@ -12,8 +12,11 @@ from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_guests import GuestRow, decode, encode, heard_key
+from certmaild.mailbox.layout_guests import GuestRow, InvitedRow, decode, encode, heard_key
 from certmaild.mailbox.layout_queue import Due, due_key
+
+HOUR_S = 3600
+INVITED_HOURS = 24
 
 
 class Hashes(RowSealer, Protocol):
@@ -27,7 +30,7 @@ class Hashes(RowSealer, Protocol):
 def read_guest(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> GuestRow | None:
     """How a guest stands; None for who is none. Raises `Damaged`."""
     value = txn.get(Table.GUEST, user_id)
-    return None if value is None else _opened(sealer, user_id, value)
+    return None if value is None else open_guest(sealer, user_id, value)
 
 
 def write_guest(txn: WriteTxn, sealer: RowSealer, user_id: UserId, row: GuestRow) -> None:
@@ -39,10 +42,11 @@ def all_guests(txn: ReadTxn, sealer: RowSealer, after: bytes = b"") -> Iterator[
     """Every guest behind ``after``, by user id."""
     for key, value in txn.scan(Table.GUEST, after + b"\0" if after else b""):
         user_id = UserId(key)
-        yield user_id, _opened(sealer, user_id, value)
+        yield user_id, open_guest(sealer, user_id, value)
 
 
-def _opened(sealer: RowSealer, user_id: UserId, value: bytes) -> GuestRow:
+def open_guest(sealer: RowSealer, user_id: UserId, value: bytes) -> GuestRow:
+    """A guest's row from its stored value. Raises `Damaged`."""
     try:
         return decode(GuestRow, sealer.open_row(Table.GUEST, user_id, value))
     except SealBroken as broken:
@@ -67,6 +71,37 @@ def set_notice_due(txn: WriteTxn, sealer: RowSealer, user_id: UserId, row: Guest
 def forget_notice_due(txn: WriteTxn, user_id: UserId, due_s: int) -> None:
     """Remove a time at which there is nothing to look at."""
     txn.delete(Table.QDUE, due_key(Due.NOTICE, due_s, user_id))
+
+
+def was_given_its_name(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> bool:
+    """Whether an account's main address was made up here for a guest who has another of his own."""
+    row = read_guest(txn, sealer, user_id)
+    return row is not None and bool(row.ordinary)
+
+
+def count_invited(txn: ReadTxn, sealer: RowSealer, user_id: UserId, now: int) -> int:
+    """How many guests somebody invited in the 24 hours before ``now``, by whole hours of the clock."""
+    return sum(count for _, count in _invited_lately(txn, sealer, user_id, now))
+
+
+def note_invited(txn: WriteTxn, sealer: RowSealer, user_id: UserId, now: int, count: int) -> None:
+    """Somebody invites ``count`` more."""
+    hour = now // HOUR_S
+    hours = dict(_invited_lately(txn, sealer, user_id, now))
+    hours[hour] = hours.get(hour, 0) + count
+    row = encode(InvitedRow(hours=tuple(sorted(hours.items()))))
+    txn.put(Table.INVITED, user_id, sealer.seal_row(Table.INVITED, user_id, row))
+
+
+def _invited_lately(txn: ReadTxn, sealer: RowSealer, user_id: UserId, now: int) -> tuple[tuple[int, int], ...]:
+    value = txn.get(Table.INVITED, user_id)
+    if value is None:
+        return ()
+    try:
+        row = decode(InvitedRow, sealer.open_row(Table.INVITED, user_id, value))
+    except SealBroken as broken:
+        raise Damaged(Table.INVITED) from broken
+    return tuple(one for one in row.hours if one[0] > now // HOUR_S - INVITED_HOURS)
 
 
 def write_bequest(txn: WriteTxn, user_id: UserId, sealed: bytes | None) -> None:

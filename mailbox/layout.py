@@ -62,6 +62,7 @@ class Table(StrEnum):
     GUEST = "guest"
     BEQUEST = "bequest"
     HEARD = "heard"
+    INVITED = "invited"
     SERVICE = "service"
     AUDIT = "audit"
     GROUP = "group"

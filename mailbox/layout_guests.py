@@ -35,7 +35,7 @@ class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
     """``guest/<user>``: a guest, how he came, and what he was told. Times are seconds since 1970, 0 is never."""
 
     ordinary: str
-    """His ordinary address as it was given."""
+    """His ordinary address as it was given, an alias of the account; empty: the account is named by his only one."""
     inviter: str
     """Main address of who invited him first."""
     inviter_id: str
@@ -61,6 +61,13 @@ class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
     """How often his keys were made anew because nobody could renew his code."""
     wrong_codes: int = 0
     """Wrong tries since the inviter was last warned."""
+
+
+class InvitedRow(_Row, frozen=True, forbid_unknown_fields=True):
+    """``invited/<user>``: how many guests somebody invited lately."""
+
+    hours: tuple[tuple[int, int], ...] = ()
+    """Hour since 1970, and how many in it."""
 
 
 class Service(IntEnum):

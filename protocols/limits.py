@@ -43,6 +43,7 @@ class Limits:
     hold_time: int = 30 * 86_400
     dkim_signatures: int = 8
     check_time: int = 15
+    proof_time: int = 20
 
     def new_scanner(self) -> Scanner:
         """What looks into a message on its way in, within these limits."""

@@ -118,6 +118,13 @@ class Inspection:
             if isinstance(self._claim, Refusal):
                 raise self._claim
 
+    @property
+    def proves_partner(self) -> bool:
+        """Whether MAIL FROM is of a partner known by certificate or network; or is null, on such a connection."""
+        if isinstance(self._claim, PartnerProof):
+            return self._claim.knows_him
+        return not self._sender and self._hop.is_partner
+
     def take_header(self, header: bytes) -> None:
         """The header block as it came, without the blank line."""
         if self._checks is not None:

@@ -239,6 +239,11 @@ ROWS: dict[str, tuple[str, str, list[str]]] = {
         "what is not known is `temperror`; the message is taken",
         ["certmaild/inbound/test_checks.py::test_dns_that_is_silent_is_waited_for_no_longer_than_the_limit"],
     ),
+    "proof_time": (
+        "waiting for DNS to say whether the destinations of a submitted message prove themselves (`[invite] when`)",
+        "451 4.4.3",
+        ["certmaild/guests/test_proof.py::test_dns_is_waited_for_no_longer_than_the_limit"],
+    ),
 }
 
 
