@@ -4,6 +4,7 @@ Names of servers that have to be typed stand alone; nothing that can be clicked 
 """
 
 import re
+from email.message import EmailMessage
 
 _SCHEMES = (
     "tel|sms|smsto|mms|callto|facetime|sips?|skype|xmpp|im|geo|maps|data|javascript|vbscript|file|urn|news|nntp"
@@ -37,3 +38,24 @@ def link_in(text: str) -> str | None:
         if _LINK.search(bare) or _URI.search(bare):
             return word
     return None
+
+
+def make_plain(letter: EmailMessage, left_out: str) -> bool:
+    """See to it that no letter of the server's own holds a link, whatever it quotes; whether it had none.
+
+    In its plain text each word that is one is replaced by ``left_out``. Raises `ValueError` for a letter in HTML: none
+    may be written.
+    """
+    had_none = True
+    for part in letter.walk():
+        kind = part.get_content_type()
+        if kind == "text/html":
+            raise ValueError("letters of the server are plain text")
+        if kind != "text/plain" or part.is_attachment():
+            continue
+        text = part.get_content()
+        plain = re.sub(r"\S+", lambda word: left_out if _LINK.search(word[0]) else word[0], text)
+        if plain != text:
+            had_none = False
+            part.set_content(plain)
+    return had_none

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 
+from twisted.logger import Logger
+
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox import ownership
 from certmaild.mailbox.addresses import canonical
@@ -27,10 +29,13 @@ from certmaild.outbound.spool import Spool, Submission
 from certmaild.outbound.values import DEFAULT_NOTIFY, BodyKind, Destination, Envelope, Notify, RouteKind
 from certmaild.outbound.values import Recipient as OutsideRecipient
 from certmaild.protocols.smtp.grammar import NULL_PATH, Path
+from certmaild.reports.links import make_plain
 from certmaild.reports.names import ServerName
+from certmaild.reports.texts import ENGLISH
 from certmaild.routing import Router
 from certmaild.trace import format_date
 
+log = Logger()
 _REASON = "written by this server itself"
 
 
@@ -88,8 +93,13 @@ class ServiceMail:
         return await self.prepare(self.octets(letter, path), path)
 
     def octets(self, letter: EmailMessage, to: Path) -> bytes:
-        """The letter as it is sent, with From, To, Date, Message-ID and Auto-Submitted (RFC 3834) where it has none."""
+        """The letter as it is sent, with From, To, Date, Message-ID and Auto-Submitted (RFC 3834) where it has none.
+
+        A link that it quotes is left out (`make_plain`).
+        """
         name = self._name()
+        if not make_plain(letter, ENGLISH.link_left_out):
+            log.warn("a letter of the server's own held a link, which was left out")
         missing = {
             "From": f"certmaild <{name.postmaster}>",
             "To": str(to) if to.domain else name.postmaster,
