@@ -8,6 +8,7 @@ form of a pickup code is compared as one first, and so for every name.
 import ipaddress
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -27,7 +28,7 @@ from certmaild.mailbox import account_rows, ways_in
 from certmaild.mailbox.account_rows import Target, find_address
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.changes import Change, ChangeKind
-from certmaild.mailbox.errors import AddressError
+from certmaild.mailbox.errors import AddressError, MailboxError
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import Engine
 from certmaild.mailbox.layout_accounts import (
@@ -40,6 +41,7 @@ from certmaild.mailbox.layout_accounts import (
     Scope,
     State,
 )
+from certmaild.mailbox.narrow import narrowed
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.ways_in import Keyed
@@ -68,7 +70,10 @@ PUT_OFF_S = 5.0
 SWEEP_S = 60
 SESSIONS = b"sessions"
 """Name of a count: all log-ins."""
-_DEVICE = frozenset({Kind.DEVICE})
+ABSORB_S = 2.0
+Guessed = Callable[[UserId], None]
+"""Told of each wrong code that was tried at somebody who has one."""
+_BY_ID = frozenset({Kind.DEVICE, Kind.RECOVERY})
 _PASSWORD = frozenset({Kind.PASSWORD})
 _PICKUP = frozenset({Kind.PICKUP})
 
@@ -130,7 +135,9 @@ class InProcessGatekeeper:
         throttle: Throttle | None = None,
         shared_logins: SharedLogins | None = None,
         watch: ClientWatch | None = None,
+        guessed: Guessed = lambda user_id: None,
     ) -> None:
+        self.guessed = guessed
         self._watch = watch
         self._engine = engine
         self._secrets = secrets
@@ -226,7 +233,7 @@ class InProcessGatekeeper:
             proven.user_id,
             proven.account.address,
             proven.credential_id,
-            Scope.IMAP_WRITE not in proven.head.scopes,
+            Scope.IMAP_WRITE not in proven.head.scopes and proven.head.kind is not Kind.RECOVERY,
             proven.keys,
             proven.head.kind,
             proven.head.created,
@@ -289,11 +296,11 @@ class InProcessGatekeeper:
         await pause
 
     async def _by_code(self, target: Target, password: bytes, service: Service, peer: str) -> Proven | None:
-        """A device password: one record is read, nothing is stretched."""
+        """A device password or recovery code: one record is read, nothing is stretched."""
         code = parse_device_password(password)
         if code is None or code.credential_id is None:
             return None
-        keyed = await self._read(target, CredentialId(code.credential_id), _DEVICE)
+        keyed = await self._read(target, CredentialId(code.credential_id), _BY_ID)
         if keyed is None:
             return None
         return self._opened(keyed, code.material, service, peer)
@@ -315,12 +322,21 @@ class InProcessGatekeeper:
         opened = await self._slow.run(
             peer, lambda: ways_in.stretch_and_open(self._secrets, keyed, code.material, salt, ways_in.PICKUP_ROUNDS)
         )
-        if keyed is None or opened is None:
+        if keyed is None:
+            return None
+        if opened is None:
+            self.guessed(keyed.user_id)
             return None
         if await self._stamp(keyed.user_id, keyed.credential_id) != keyed.stamp:
             opened.root.wipe()
             raise LogInUnavailable("The account changed just now, try again")
-        return self._enter(keyed, opened.root, service, peer, lambda: None)
+        return self._enter(
+            keyed,
+            opened.root,
+            service,
+            peer,
+            lambda: self._upkeep.renew_pickup(keyed, opened.material, opened.root),
+        )
 
     async def _by_password(
         self, target: Target | None, who: bytes, password: bytes, service: Service, peer: str
@@ -446,7 +462,12 @@ class InProcessGatekeeper:
 
     async def open_mailbox(self, login: Login) -> OpenMailbox:
         """See `Gatekeeper.open_mailbox`."""
-        return self._mailboxes.open(login.user_id, login.address, login.keys)
+        whole = self._mailboxes.open(login.user_id, login.address, login.keys)
+        if login.kind is Kind.RECOVERY:
+            # The folder that is all there is to see may be made only now, by the message that shows a password.
+            with suppress(MailboxError):
+                await whole.absorb(at_most_s=ABSORB_S)
+        return narrowed(whole, login.kind)
 
     @property
     def sessions(self) -> int:
@@ -462,7 +483,7 @@ def _names(user_id: UserId, credential_id: CredentialId) -> tuple[bytes, bytes]:
 def _may(keyed: Keyed, service: Service, peer: str, now: float) -> bool:
     """Whether an active account's credential is for this service, not expired, and used from where it may be."""
     head = keyed.credential.head
-    if keyed.account.state is not State.ACTIVE or SCOPES[service] not in head.scopes:
+    if keyed.account.state is not State.ACTIVE or not _opens(head, service):
         return False
     if not _is_for(keyed.account, service):
         return False
@@ -474,6 +495,13 @@ def _may(keyed: Keyed, service: Service, peer: str, now: float) -> bool:
 def _is_for(account: Account, service: Service) -> bool:
     """Whether such an account may use the service at all: a program only submits, whatever its passwords open."""
     return account.role is not Role.APP or service is Service.SUBMISSION
+
+
+def _opens(head: CredentialHead, service: Service) -> bool:
+    """A recovery code opens what shows the folder Devices (`certmaild.mailbox.narrow`); all others by their scopes."""
+    if head.kind is Kind.RECOVERY:
+        return Scope.MANAGE in head.scopes and service is not Service.SUBMISSION
+    return SCOPES[service] in head.scopes
 
 
 def _is_within(peer: str, networks: bytes) -> bool:

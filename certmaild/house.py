@@ -17,7 +17,6 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from certmaild.chores import DAY_S, Chores
-from certmaild.client_setup.files import FileShelf, fixed_files
 from certmaild.client_watches import ClientWatches
 from certmaild.config import Config
 from certmaild.correspondence import Correspondence
@@ -27,7 +26,10 @@ from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
 from certmaild.filing import DeliverySettings
 from certmaild.gatekeeper import InProcessGatekeeper
+from certmaild.guests.code_expiry import CodeExpiry
 from certmaild.guests.decision import Decisions
+from certmaild.guests.first_session import FirstSession
+from certmaild.guests.guesses import Guesses
 from certmaild.guests.invitations import Invitations
 from certmaild.guests.notice_round import NoticeRound
 from certmaild.guests.proof import Proofs
@@ -50,9 +52,7 @@ from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.processes import this_process
-from certmaild.own_facts import gather
 from certmaild.partners.stored import LivePartners
-from certmaild.peering.dns_records import sts_policy
 from certmaild.peering.probe import Prober
 from certmaild.peering.watch import PartnerWatch
 from certmaild.protocols.imap.server import ImapFactory
@@ -61,7 +61,6 @@ from certmaild.protocols.smtp.interfaces import Listener
 from certmaild.protocols.smtp.server import SmtpFactory, nobody
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
-from certmaild.protocols.web.server import WebFactory
 from certmaild.relays.watch import RelayWatch
 from certmaild.sending import Sending
 from certmaild.services.desk import Desk
@@ -115,9 +114,7 @@ class House:
         self.volatile.enter(this_process(int(reactor.seconds())))
         self.turns = Turns(reactor)
         self.tally: Tally = LocalTally() if post.is_alone else self.volatile
-        self.chores = (
-            Chores(config, self.engine, self.secrets, reactor, self.reload_certificates) if post.is_alone else None
-        )
+        self.chores = Chores(config, self.engine, self.secrets, reactor, self.edge.reload) if post.is_alone else None
         self.partners = LivePartners(self.engine, self.secrets, config.partners)
         self.slow_threads = ReactorThreads(reactor, self._share(os.cpu_count() or 1))
         self.quick_threads = ReactorThreads(reactor, 1, name="cache")
@@ -227,7 +224,13 @@ class House:
             lambda: self.config,
             clock,
         )
-        notices = NoticeRound(self.engine, self.secrets, self.correspondence.mail, lambda: self.config, clock)
+        mail = self.correspondence.mail
+        notices = NoticeRound(self.engine, self.secrets, mail, lambda: self.config, clock)
+        codes = CodeExpiry(self.engine, self.secrets, mail, clock)
+        self.client_watches.watches.append(FirstSession(self.engine, self.secrets, mail, self.mailboxes, clock))
+        self.guesses = Guesses(self.engine, self.secrets, mail, clock)
+        self.gatekeeper.guessed = self.guesses.note
+        self.guesses.start()
         self.sending = Sending(
             config,
             self.engine,
@@ -237,7 +240,7 @@ class House:
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,
-            beside=[watch, notices],
+            beside=[watch, notices, codes],
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
@@ -336,13 +339,9 @@ class House:
             self.factories.append(factory)
             return factory
 
-        def https() -> Any:
-            return self._in_tls(WebFactory(_shelf(config), doorkeeper, limits, self.reactor), Application.WEB)
-
         return {
             "imaps": imaps,
             "pop3s": pop3s,
-            "https": https,
             "smtp": lambda: smtp(Listener.INBOUND),
             "submission": lambda: smtp(Listener.SUBMISSION),
             "submissions": lambda: smtp(Listener.SUBMISSIONS),
@@ -389,18 +388,6 @@ class House:
                 factory.limits = new.limits
             if isinstance(factory, Pop3Factory):
                 factory.hostname = new.hostname
-        self._shelve_anew()
-
-    def reload_certificates(self) -> None:
-        """Read the certificates again, for whoever comes from now on. Raises `CertificateUnfit`."""
-        self.edge.reload()
-        self._shelve_anew()
-
-    def _shelve_anew(self) -> None:
-        """Profiles are signed by the certificate, and all the files tell the settings."""
-        for factory in self.factories:
-            if isinstance(factory, WebFactory):
-                factory.shelf = _shelf(self.config)
 
     async def close(self) -> None:
         """End all sessions politely within the time set, then let go of the store."""
@@ -419,6 +406,7 @@ class House:
         if self._sweeping is not None:
             self._sweeping.stop()
             self.gatekeeper.stop()
+            self.guesses.stop()
         if self.chores is not None:
             self.chores.stop()
         self.partners.close()
@@ -434,11 +422,6 @@ class House:
             factory.connections.cut_off()
         if self._sweeping is not None:
             self.sending.cut_off()
-
-
-def _shelf(config: Config) -> FileShelf:
-    facts = gather(config)
-    return FileShelf(fixed_files(config, None if facts.authority else sts_policy(facts)))
 
 
 def _terrain(listener: Listener, config: Config) -> Terrain:

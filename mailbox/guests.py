@@ -104,6 +104,11 @@ def _invited_lately(txn: ReadTxn, sealer: RowSealer, user_id: UserId, now: int) 
     return tuple(one for one in row.hours if one[0] > now // HOUR_S - INVITED_HOURS)
 
 
+def note_code_dies(txn: WriteTxn, user_id: UserId, expires_s: int) -> None:
+    """Have it looked then whether the code was used. What is no longer so at that time is of no effect."""
+    txn.put(Table.QDUE, due_key(Due.CODE, expires_s, user_id), b"")
+
+
 def write_bequest(txn: WriteTxn, user_id: UserId, sealed: bytes | None) -> None:
     """Keep a guest's root key as sealed to who invited him; None destroys it."""
     if sealed is None:

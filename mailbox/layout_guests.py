@@ -61,6 +61,10 @@ class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
     """How often his keys were made anew because nobody could renew his code."""
     wrong_codes: int = 0
     """Wrong tries since the inviter was last warned."""
+    warned_s: int = 0
+    """When he was."""
+    welcome_mid: str = ""
+    """The message in the guest's own mailbox that shows his first password, in hexadecimal; empty: none does."""
 
 
 class InvitedRow(_Row, frozen=True, forbid_unknown_fields=True):

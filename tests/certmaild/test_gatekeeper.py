@@ -228,9 +228,15 @@ def test_a_disabled_account_is_refused_like_a_wrong_password(house: House) -> No
     assert house.log_in("bob", "correct horse").user_id == house.bob.user_id
 
 
-def test_a_recovery_code_reads_no_mail(house: House) -> None:
+def test_a_recovery_code_opens_devices_and_sends_nothing(house: House) -> None:
+    for service in (Service.IMAP, Service.POP3):
+        login = house.log_in("bob", house.bob.recovery_code, service)
+        assert (login.kind, login.read_only) == (Kind.RECOVERY, False)
+        mailbox = run(house.gatekeeper.open_mailbox(login))
+        assert [folder.name for folder in run(mailbox.folders())] == []
+        mailbox.close()
     with pytest.raises(LogInRefused):
-        house.log_in("bob", house.bob.recovery_code)
+        house.log_in("bob", house.bob.recovery_code, Service.SUBMISSION)
 
 
 def test_the_cache_saves_hashing_until_idle_or_old(house: House) -> None:
