@@ -381,6 +381,9 @@ class MailTransaction:
         if self._hop.login is None:
             return facts.header
         missing = b""
+        if not facts.froms:
+            # Without one nobody says whose message it is, and DKIM has nothing to sign (RFC 6409 section 8).
+            missing += f"From: {canonical(self._hop.login.address).wire}\r\n".encode()
         if not facts.has_date:
             missing += b"Date: " + self._delivery.filing.date(self._delivery.seconds()) + b"\r\n"
         if not facts.has_message_id:

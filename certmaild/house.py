@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from certmaild.chores import DAY_S, Chores
+from certmaild.client_setup.files import FileShelf, fixed_files
 from certmaild.client_watches import ClientWatches
 from certmaild.config import Config
 from certmaild.correspondence import Correspondence
@@ -52,7 +53,9 @@ from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.processes import this_process
+from certmaild.own_facts import gather
 from certmaild.partners.stored import LivePartners
+from certmaild.peering.dns_records import sts_policy
 from certmaild.peering.probe import Prober
 from certmaild.peering.watch import PartnerWatch
 from certmaild.protocols.imap.server import ImapFactory
@@ -61,6 +64,7 @@ from certmaild.protocols.smtp.interfaces import Listener
 from certmaild.protocols.smtp.server import SmtpFactory, nobody
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
+from certmaild.protocols.web.server import WebFactory
 from certmaild.relays.watch import RelayWatch
 from certmaild.sending import Sending
 from certmaild.services.desk import Desk
@@ -114,7 +118,9 @@ class House:
         self.volatile.enter(this_process(int(reactor.seconds())))
         self.turns = Turns(reactor)
         self.tally: Tally = LocalTally() if post.is_alone else self.volatile
-        self.chores = Chores(config, self.engine, self.secrets, reactor, self.edge.reload) if post.is_alone else None
+        self.chores = (
+            Chores(config, self.engine, self.secrets, reactor, self.reload_certificates) if post.is_alone else None
+        )
         self.partners = LivePartners(self.engine, self.secrets, config.partners)
         self.slow_threads = ReactorThreads(reactor, self._share(os.cpu_count() or 1))
         self.quick_threads = ReactorThreads(reactor, 1, name="cache")
@@ -339,9 +345,13 @@ class House:
             self.factories.append(factory)
             return factory
 
+        def https() -> Any:
+            return self._in_tls(WebFactory(_shelf(config), doorkeeper, limits, self.reactor), Application.WEB)
+
         return {
             "imaps": imaps,
             "pop3s": pop3s,
+            "https": https,
             "smtp": lambda: smtp(Listener.INBOUND),
             "submission": lambda: smtp(Listener.SUBMISSION),
             "submissions": lambda: smtp(Listener.SUBMISSIONS),
@@ -388,6 +398,18 @@ class House:
                 factory.limits = new.limits
             if isinstance(factory, Pop3Factory):
                 factory.hostname = new.hostname
+        self._shelve_anew()
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again, for whoever comes from now on. Raises `CertificateUnfit`."""
+        self.edge.reload()
+        self._shelve_anew()
+
+    def _shelve_anew(self) -> None:
+        """Profiles are signed by the certificate, and all the files tell the settings."""
+        for factory in self.factories:
+            if isinstance(factory, WebFactory):
+                factory.shelf = _shelf(self.config)
 
     async def close(self) -> None:
         """End all sessions politely within the time set, then let go of the store."""
@@ -422,6 +444,11 @@ class House:
             factory.connections.cut_off()
         if self._sweeping is not None:
             self.sending.cut_off()
+
+
+def _shelf(config: Config) -> FileShelf:
+    facts = gather(config)
+    return FileShelf(fixed_files(config, None if facts.authority else sts_policy(facts)))
 
 
 def _terrain(listener: Listener, config: Config) -> Terrain:

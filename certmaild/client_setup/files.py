@@ -3,7 +3,7 @@
 A web server may have them as files (`certmaild static`), or this server answers itself (`[listen] https`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from certmaild.client_setup.autoconfig import autoconfig
@@ -12,6 +12,7 @@ from certmaild.client_setup.names import AUTOCONFIG, AUTODISCOVER, MTA_STS
 from certmaild.client_setup.profile import CONTENT_TYPE, SUFFIX, domain_profile
 from certmaild.client_setup.settings import settings_for
 from certmaild.config import Config
+from certmaild.protocols.web.interfaces import Page
 
 AUTODISCOVER_PATH = "/autodiscover/autodiscover.xml"
 """Outlook asks for it by POST, and in any case of letters."""
@@ -60,3 +61,18 @@ def _of_domain(config: Config, domain: str, sts_policy: str | None) -> Iterator[
     if sts_policy is not None:
         octets = sts_policy.encode("ascii")
         yield FixedFile(f"{MTA_STS}.{domain}", _POLICY_PATH, "text/plain", octets, "MTA-STS: other mail servers")
+
+
+class FileShelf:
+    """A `Shelf` of fixed files. Autodiscover's path is found in any case of letters, as Outlook writes it."""
+
+    def __init__(self, files: Iterable[FixedFile]) -> None:
+        self._pages = {
+            (one.host, one.path): Page(one.content_type, one.octets, one.path == AUTODISCOVER_PATH) for one in files
+        }
+
+    def find(self, host: str, path: str) -> Page | None:
+        """See `Shelf.find`."""
+        if path.lower() == AUTODISCOVER_PATH:
+            path = AUTODISCOVER_PATH
+        return self._pages.get((host, path))
