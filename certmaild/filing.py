@@ -14,6 +14,7 @@ from certmaild.guests.invitations import Invitations, Prepared, waits_for_joinin
 from certmaild.guests.senders import read_waiting
 from certmaild.inbound.inspection import NOT_LOOKED_AT, Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox import daily_counts
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.arrivals import SLICE, Recipient, seal_all, write_arrivals
 from certmaild.mailbox.blobs import StoredBlob
@@ -22,6 +23,7 @@ from certmaild.mailbox.directory import Directory
 from certmaild.mailbox.errors import AddressTaken
 from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.mailbox.layout_accounts import SentCopies
+from certmaild.mailbox.layout_guests import Counted
 from certmaild.mailbox.values import ServiceFolder, SpecialUse, SystemFlag
 from certmaild.outbound.departure import Departure
 from certmaild.outbound.interfaces import News, Occasion, QueuedMessage, Reporter, Work
@@ -154,9 +156,11 @@ class Filing:
         sealed = await seal_all(recipients, self._in_thread)
         reports = await self._reports(message, here, int(now))
         submission = self._submission(message, waiting, now) if message.outside or waiting else None
+        count = self._count(message, int(now))
         secrets, blob, spool = self._secrets, message.blob, self._spool
 
         def work(txn: WriteTxn) -> None:
+            count(txn)
             if guests is not None:
                 guests.write(txn)
             write_arrivals(txn, secrets, blob, sealed)
@@ -166,6 +170,21 @@ class Filing:
                 write(txn)
 
         await self._engine.write(work, grows=True)
+
+    def _count(self, message: Finished, now: int) -> Work:
+        """Counts the recipients elsewhere of a user; refuses what is more than he may have in 24 hours."""
+        login, more, secrets = message.hop.login, len(message.outside), self._secrets
+        limit = self.settings.limits.recipients_elsewhere
+
+        def work(txn: WriteTxn) -> None:
+            if login is None or not more:
+                return
+            before = daily_counts.count(txn, secrets, login.user_id, Counted.SENT, now)
+            if before + more > limit:
+                raise too_many_elsewhere(limit, limit - before)
+            daily_counts.note(txn, secrets, login.user_id, Counted.SENT, now, more)
+
+        return work
 
     async def _guests(self, message: Finished, now: int) -> tuple[Prepared | None, Sequence[Work]]:
         """New guests, and words about the message to those there are, and to its sender."""
@@ -295,6 +314,16 @@ class Filing:
         )
         report = await self._reporter.prepare(queued, news)
         return () if report is None else (report,)
+
+
+def too_many_elsewhere(limit: int, left: int) -> Refusal:
+    """What a user hears who would write to more people elsewhere than one may; a stolen password sends no more."""
+    return Refusal(
+        450,
+        "4.7.1",
+        f"An account may write to {limit} recipients of other servers in 24 hours, and {max(left, 0)} are left: write"
+        " to fewer, or wait, or ask the administrator",
+    )
 
 
 def held_until(mail: MailArguments, began_s: float) -> int | None:

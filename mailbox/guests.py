@@ -12,11 +12,8 @@ from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_guests import GuestRow, InvitedRow, decode, encode, heard_key
+from certmaild.mailbox.layout_guests import GuestRow, decode, encode, heard_key
 from certmaild.mailbox.layout_queue import Due, due_key
-
-HOUR_S = 3600
-INVITED_HOURS = 24
 
 
 class Hashes(RowSealer, Protocol):
@@ -77,31 +74,6 @@ def was_given_its_name(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> bool
     """Whether an account's main address was made up here for a guest who has another of his own."""
     row = read_guest(txn, sealer, user_id)
     return row is not None and bool(row.ordinary)
-
-
-def count_invited(txn: ReadTxn, sealer: RowSealer, user_id: UserId, now: int) -> int:
-    """How many guests somebody invited in the 24 hours before ``now``, by whole hours of the clock."""
-    return sum(count for _, count in _invited_lately(txn, sealer, user_id, now))
-
-
-def note_invited(txn: WriteTxn, sealer: RowSealer, user_id: UserId, now: int, count: int) -> None:
-    """Somebody invites ``count`` more."""
-    hour = now // HOUR_S
-    hours = dict(_invited_lately(txn, sealer, user_id, now))
-    hours[hour] = hours.get(hour, 0) + count
-    row = encode(InvitedRow(hours=tuple(sorted(hours.items()))))
-    txn.put(Table.INVITED, user_id, sealer.seal_row(Table.INVITED, user_id, row))
-
-
-def _invited_lately(txn: ReadTxn, sealer: RowSealer, user_id: UserId, now: int) -> tuple[tuple[int, int], ...]:
-    value = txn.get(Table.INVITED, user_id)
-    if value is None:
-        return ()
-    try:
-        row = decode(InvitedRow, sealer.open_row(Table.INVITED, user_id, value))
-    except SealBroken as broken:
-        raise Damaged(Table.INVITED) from broken
-    return tuple(one for one in row.hours if one[0] > now // HOUR_S - INVITED_HOURS)
 
 
 def note_code_dies(txn: WriteTxn, user_id: UserId, expires_s: int) -> None:

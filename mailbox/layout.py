@@ -62,7 +62,7 @@ class Table(StrEnum):
     GUEST = "guest"
     BEQUEST = "bequest"
     HEARD = "heard"
-    INVITED = "invited"
+    DAILY = "daily"
     SERVICE = "service"
     AUDIT = "audit"
     GROUP = "group"

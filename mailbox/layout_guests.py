@@ -67,8 +67,17 @@ class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
     """The message in the guest's own mailbox that shows his first password, in hexadecimal; empty: none does."""
 
 
-class InvitedRow(_Row, frozen=True, forbid_unknown_fields=True):
-    """``invited/<user>``: how many guests somebody invited lately."""
+class Counted(IntEnum):
+    """What is counted by the day."""
+
+    INVITED = 1
+    """Guests that somebody invited."""
+    SENT = 2
+    """Recipients elsewhere that somebody sent to."""
+
+
+class DailyRow(_Row, frozen=True, forbid_unknown_fields=True):
+    """``daily/<user><what>``: how much of something there was lately."""
 
     hours: tuple[tuple[int, int], ...] = ()
     """Hour since 1970, and how many in it."""
@@ -173,3 +182,8 @@ def audit_key(number: int) -> bytes:
 def heard_key(user_id: UserId, heard_hash: bytes) -> bytes:
     """Key in ``heard``: whom (as `ServerSecrets.heard_hash`) the user has had mail from. The value is empty."""
     return user_id + heard_hash
+
+
+def daily_key(user_id: UserId, what: Counted) -> bytes:
+    """Key in ``daily``."""
+    return user_id + bytes([what])

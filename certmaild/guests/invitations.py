@@ -16,15 +16,15 @@ from certmaild.guests.account_names import account_name
 from certmaild.guests.interfaces import Guest, NewGuest, NoticeWriter, PickupWriter, Waiting
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import check_public_key, create_user_keys, seal_bequest
-from certmaild.mailbox import audit_log, ways_in
+from certmaild.mailbox import audit_log, daily_counts, ways_in
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.directory import RecipientFacts
-from certmaild.mailbox.guests import count_invited, has_heard, note_heard, note_invited, write_bequest, write_guest
+from certmaild.mailbox.guests import has_heard, note_heard, write_bequest, write_guest
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Account, Option, Role, SentCopies, State
-from certmaild.mailbox.layout_guests import AuditRow, GuestRow
+from certmaild.mailbox.layout_guests import AuditRow, Counted, GuestRow
 from certmaild.mailbox.new_accounts import prepare_account, write_account_rows
 from certmaild.outbound.interfaces import Work
 from certmaild.protocols.smtp.errors import Refusal
@@ -139,7 +139,7 @@ class Invitations:
             name = one.address.base if one.is_own_name else account_name(one.address, domain, self._secrets, is_free)
             taken.add(name.key)
             names.append(name)
-        return names, count_invited(txn, self._secrets, sender, now)
+        return names, daily_counts.count(txn, self._secrets, sender, Counted.INVITED, now)
 
     def _make(self, one: Invite, name: Address, sender: RecipientFacts, now: int) -> NewGuest:
         """Takes some 30 ms, for a thread."""
@@ -205,10 +205,10 @@ class Prepared:
     def write(self, txn: WriteTxn) -> None:
         """Make the mailboxes. Raises `AddressTaken` where somebody has one meanwhile, `Refusal` as `prepare` does."""
         secrets, sender, now = self.secrets, self.sender, self.now
-        before = count_invited(txn, secrets, sender.user_id, now)
+        before = daily_counts.count(txn, secrets, sender.user_id, Counted.INVITED, now)
         if before + len(self.guests) > self.limit:
             raise too_many(self.limit, max(self.limit - before, 0))
-        note_invited(txn, secrets, sender.user_id, now, len(self.guests))
+        daily_counts.note(txn, secrets, sender.user_id, Counted.INVITED, now, len(self.guests))
         for one in self.guests:
             guest = one.guest
             aliases = () if guest.ordinary is None else (guest.ordinary.key,)

@@ -140,6 +140,11 @@ ROWS: dict[str, tuple[str, str, list[str]]] = {
         "452 4.5.3; the message goes to the others",
         [f"{SMTP}_session.py::test_recipients_at_and_past_the_limit"],
     ),
+    "recipients_elsewhere": (
+        "recipients of other servers that one account writes to in 24 hours, those who are invited not counted",
+        "450 4.7.1 after the content; nobody gets the message",
+        ["certmaild/test_outside.py::test_recipients_elsewhere_at_and_past_the_limit"],
+    ),
     "connections_per_address": (
         "connections not logged in, of one address (IPv6: network) to one port",
         "421, `-ERR [SYS/TEMP]` or `* BYE [LIMIT]`, closed",
