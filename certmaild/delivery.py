@@ -5,7 +5,7 @@ Content goes, piece by piece, through the header edit into the blob writer and t
 """
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -201,7 +201,7 @@ class MailTransaction:
             sender=None if login is None else login.address,
             declared_size=self._mail.size,
             require_tls=self._mail.require_tls,
-            is_partner=self._inspection is not None and self._inspection.proves_partner,
+            is_partner=self._hop.is_partner if self._inspection is None else self._inspection.proves_partner,
         )
         if isinstance(route, Refuse):
             raise route.refusal
@@ -297,6 +297,7 @@ class MailTransaction:
                     self._stored_header,
                     self._departure,
                     verdict,
+                    self._partners(),
                 )
             )
         except BaseException as error:
@@ -413,8 +414,17 @@ class MailTransaction:
             raise decided.refused[0][2]
         return relays, decided.refused
 
+    def _partners(self) -> Sequence[Address]:
+        """Who wrote it in a proven partner's name."""
+        if self._inspection is None or self._facts is None:
+            return ()
+        return self._inspection.partner_addresses(self._facts.froms)
+
     async def _check_authors(self) -> None:
-        """On submission every From and Sender is one's own (PROTOCOLS section 7)."""
+        """On submission every From and Sender is one's own (PROTOCOLS section 7).
+
+        What leaves bears an address of our domains: a guest's ordinary one is not ours to send from.
+        """
         login, facts = self._hop.login, self._facts
         if login is None or facts is None:
             return
@@ -424,6 +434,12 @@ class MailTransaction:
                 if author not in seen and not await self._delivery.owns(login, author):
                     raise Refusal(550, "5.7.1", "From or Sender is not your address")
                 seen.add(author)
+        if self._outside and not all(self._is_ours(one) for one in (*seen, str(self._mail.reverse_path))):
+            words = f"To write to other domains, put {login.address} into From (and the sender's address)"
+            raise Refusal(550, "5.7.1", words)
+
+    def _is_ours(self, address: str) -> bool:
+        return not address or self._delivery.router.is_hosted(canonical(address).domain)
 
     async def _inspect(self) -> Verdict:
         if self._inspection is None or self._facts is None:

@@ -20,7 +20,7 @@ from certmaild.mailbox.arrivals import SLICE, Recipient, seal_all, write_arrival
 from certmaild.mailbox.blobs import StoredBlob
 from certmaild.mailbox.cards import Facts, encode_card
 from certmaild.mailbox.directory import Directory
-from certmaild.mailbox.errors import AddressTaken
+from certmaild.mailbox.errors import AddressTaken, StoreUnavailable
 from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.mailbox.layout_accounts import SentCopies
 from certmaild.mailbox.layout_guests import Counted
@@ -34,13 +34,14 @@ from certmaild.protocols.interfaces import Login
 from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import Path
-from certmaild.protocols.smtp.interfaces import Hop
+from certmaild.protocols.smtp.interfaces import Hop, Listener
 from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 from certmaild.reports.service_mail import NotWritable
 from certmaild.routing import Invite, Partner, Relay, Sealed, VerifiedTls
 from certmaild.trace import format_date, format_prefix, format_received
 
 T = TypeVar("T")
+_TRIES = 4
 
 
 class InThread(Protocol):
@@ -86,6 +87,8 @@ class Finished:
     """Known where somebody is outside."""
     verdict: Verdict = NOT_LOOKED_AT
     """Of who looked at it, on its way from another server."""
+    partners: Sequence[Address] = ()
+    """Who wrote it in a proven partner's name: guests may write back to them."""
 
 
 class Filing:
@@ -123,12 +126,13 @@ class Filing:
 
     async def file(self, message: Finished) -> None:
         """Commit it. Raises `StoreUnavailable`, and `Refusal` where too many are invited; nothing is kept then."""
-        while True:
+        for _ in range(_TRIES):
             try:
                 return await self._file(message)
             except AddressTaken:
                 # Somebody who was to be invited has been meanwhile, or his name was given to another.
                 message = await self._without_taken(message)
+        raise StoreUnavailable("an address stands in the way of a new account")
 
     async def _without_taken(self, message: Finished) -> Finished:
         sealed = {route.recipient.user_id: (route, arguments) for route, arguments in message.sealed}
@@ -148,7 +152,10 @@ class Filing:
         local = [*message.sealed]
         if guests is not None:
             made = {one.address: one.recipient for one in guests.guests}
-            local += [(Sealed(made[invite.address], invite.address), given) for invite, given in message.invited]
+            local += [
+                (Sealed(made[invite.address], invite.address, f"a new mailbox here: {invite.reason}"), given)
+                for invite, given in message.invited
+            ]
         here, waiting = (local, ()) if until is None or until <= now else ((), local)
         recipients = await self._all_cards(message, [route for route, _ in here], now)
         if message.hop.login is not None:
@@ -192,14 +199,13 @@ class Filing:
         if self._invitations is None or not (there or message.invited):
             return None, ()
         login = message.hop.login
-        reverse_path = message.mail.reverse_path
-        if login is None and not reverse_path.local:
+        if login is None and not message.partners:
             return None, ()
         account = None if login is None else await self._directory.account(login.user_id)
-        address = str(reverse_path) if login is None else login.address
+        address = message.partners[0].wire if login is None else login.address
         reason = message.invited[0][0].reason if message.invited else ""
         waiting = read_waiting(message.header, address, account, reason, now)
-        words = await self._invitations.prepare_words(there, waiting)
+        words = await self._invitations.prepare_words(there, waiting, message.partners)
         if not message.invited:
             return None, words
         try:
@@ -261,7 +267,7 @@ class Filing:
         """What the queue gets. ``waiting``: recipients here who get it later (RFC 4865)."""
         departure = message.departure or Departure()
         recipients = [_outside(route, arguments) for route, arguments in message.outside]
-        recipients += [_held(route, arguments) for route, arguments in waiting]
+        recipients += [_held(_by_account(route), arguments) for route, arguments in waiting]
         addresses = [message.mail.reverse_path, *(recipient.path for recipient, _ in recipients)]
         utf8 = message.mail.utf8
         envelope = replace(
@@ -363,9 +369,15 @@ def _outside(route: Relay, arguments: RcptArguments) -> tuple[OutsideRecipient, 
 def _held(route: Sealed, arguments: RcptArguments) -> tuple[OutsideRecipient, Destination]:
     """One with a mailbox here."""
     domain = route.address.domain
-    path = Path(arguments.forward_path.local, domain)
-    recipient = OutsideRecipient(path, RouteKind.SEALED, "a mailbox here", arguments.notify, arguments.orcpt)
+    path = Path(route.address.local, domain)
+    recipient = OutsideRecipient(path, RouteKind.SEALED, route.reason, arguments.notify, arguments.orcpt)
     return recipient, Destination(RouteKind.SEALED, domain)
+
+
+def _by_account(route: Sealed) -> Sealed:
+    """As it is found again later: by the account name of a guest, whose ordinary address is somewhere else's."""
+    row = route.recipient.guest
+    return route if row is None or not row.ordinary else replace(route, address=canonical(route.recipient.address))
 
 
 def _failed(address: Address, arguments: RcptArguments, refusal: Refusal, now: int) -> News:
@@ -378,6 +390,10 @@ def _failed(address: Address, arguments: RcptArguments, refusal: Refusal, now: i
 def _folder(message: Finished, route: Sealed) -> int:
     """Where a message goes; 0: INBOX."""
     login = message.hop.login
-    if waits_for_joining(route.recipient, None if login is None else login.address):
+    sender = None if login is None else login.address
+    if message.hop.listener is not Listener.INBOUND and sender is None:
+        # Held for him until now.
+        sender = str(message.mail.reverse_path)
+    if waits_for_joining(route.recipient, sender):
         return ServiceFolder.LATER
     return SpecialUse.JUNK if message.verdict.is_junk else 0

@@ -26,6 +26,8 @@ class Sealed:
     recipient: RecipientFacts
     address: Address
     """As the sender wrote it, ``+tag`` included: Delivered-To."""
+    reason: str = "a mailbox here"
+    """Why, in words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,13 @@ class Invitations:
     def _notice(self, guest: Guest, waiting: Waiting) -> list[Work]:
         return [] if guest.ordinary is None else [self._notices.noted(guest.user_id, waiting.sender.writer)]
 
-    async def prepare_words(self, guests: Sequence[RecipientFacts], waiting: Waiting) -> list[Work]:
-        """For a message to people who are guests already: notices, and words to a sender who is not the first."""
+    async def prepare_words(
+        self, guests: Sequence[RecipientFacts], waiting: Waiting, partners: Sequence[Address] = ()
+    ) -> list[Work]:
+        """For a message to people who are guests already: notices, and words to a sender who is not the first.
+
+        ``partners``: addresses that wrote it, and that they may write to from now on.
+        """
         words: list[Work] = []
         for one in guests:
             guest = guest_of(one)
@@ -113,9 +118,9 @@ class Invitations:
                 continue
             words += self._notice(guest, waiting)
             sender = waiting.sender
-            if sender.account is None:
-                words.append(partial(_note_heard, self._secrets, guest.user_id, canonical(sender.address)))
-            elif not guest.row.joined_s:
+            if one.role is Role.GUEST:
+                words += [partial(_note_heard, self._secrets, guest.user_id, partner) for partner in partners]
+            if sender.account is not None and not guest.row.joined_s:
                 address = canonical(sender.address)
                 if not await self._has_heard(guest.user_id, address):
                     words.append(partial(_note_heard, self._secrets, guest.user_id, address))

@@ -46,6 +46,7 @@ class Texts:
     to: str
     happened: str
     answer: str
+    why: str
     relayed: str
     proven: str
     unverified: str
@@ -82,6 +83,7 @@ ENGLISH = Texts(
     to="To {address}",
     happened="What happened: {words}",
     answer="The answer of {host}: {reply}",
+    why="Why this way: {reason}.",
     relayed="What happened: the server {host} took the message and answers for it from now on. It will send no word"
     " when the message arrives.",
     proven="The connection was encrypted by {version}, and the server proved who it is ({how}).",

@@ -23,6 +23,7 @@ from certmaild.inbound.inspection import Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls_values import Level
 from certmaild.mailbox import daily_counts, ownership
+from certmaild.mailbox.addresses import Address
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Role, SentCopies
@@ -374,6 +375,9 @@ class Vouching:
 
     take_header = take_body = check_recipient
     proves_partner = False
+
+    def partner_addresses(self, *_: object) -> list[Address]:
+        return []
 
     async def finish(self, *_: object) -> Verdict:
         return Verdict(sender_is_proven=True)
