@@ -24,7 +24,7 @@ ORDINARY = "ordinary.example"
 """Where guests have their ordinary addresses."""
 GUESTS = "guest.example.com"
 """Of their account names."""
-PATIENCE_S = 60
+PATIENCE_S = 30
 
 
 class OrdinaryZone:
@@ -61,13 +61,13 @@ class Post:
 
     def received(self, address: str) -> list[EmailMessage]:
         """Messages for an address, oldest first."""
-        found = []
-        for path in sorted((self.sink.folder / "mail" / "all" / "new").glob("*"), key=lambda one: one.stat().st_mtime):
-            message = email.message_from_bytes(path.read_bytes(), policy=default)
-            # Postfix puts the address of the envelope here.
-            if str(message["X-Original-To"]).lower() == address.lower():
-                found.append(message)
-        return found
+        return [one for one in self.everything() if recipient_of(one) == address.lower()]
+
+    def everything(self, domain: str = "") -> list[EmailMessage]:
+        """Messages for whomever, at any domain or this one."""
+        paths = (self.sink.folder / "mail" / "all" / "new").glob("*")
+        found = [email.message_from_bytes(path.read_bytes(), policy=default) for path in sorted(paths, key=_age)]
+        return [one for one in found if recipient_of(one).endswith(domain)]
 
     def wait_for(self, address: str, count: int = 1, *, within_s: float = PATIENCE_S) -> list[EmailMessage]:
         """The same, once there are so many."""
@@ -77,6 +77,15 @@ class Post:
                 raise RuntimeError(f"{len(found)} of {count} messages came for {address}: {self.sink.log[-3000:]}")
             time.sleep(0.02)  # another program's folder gives no event to wait on
         return found
+
+
+def recipient_of(message: EmailMessage) -> str:
+    """The address of the envelope, which Postfix notes, in lower case."""
+    return str(message["X-Original-To"]).lower()
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 @dataclass
