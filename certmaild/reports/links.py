@@ -10,8 +10,10 @@ _SCHEMES = (
     "tel|sms|smsto|mms|callto|facetime|sips?|skype|xmpp|im|geo|maps|data|javascript|vbscript|file|urn|news|nntp"
     "|magnet|market|intent|whatsapp|viber|tg|webcal|cid|mid|about|blob|view-source"
 )
+_TAGS = "a|area|base|body|button|div|embed|form|frame|html|iframe|img|input|link|meta|object|p|script|span|style|svg"
 _LINK = re.compile(
-    rf"://|www\.|mailto:|\b(?:{_SCHEMES}|ms-[a-z-]+):\S|\.[^\W\d_]{{2,}}(?::\d+)?[/?#]|<\s*/?\s*[a-z!]", re.IGNORECASE
+    rf"://|www\.|mailto:|\b(?:{_SCHEMES}|ms-[a-z-]+):\S|\.[^\W\d_]{{2,}}(?::\d+)?[/?#]|<(?:!|/?(?:{_TAGS})(?:[/>]|$))",
+    re.IGNORECASE,
 )
 """In a word: also a host name with a path, whatever stands before it, and a tag of HTML."""
 _URI = re.compile(r"\b[a-z][a-z0-9+.-]*:\S", re.IGNORECASE)
@@ -32,12 +34,7 @@ def link_in(text: str) -> str | None:
 
     Stricter than what is done to quoted words: whatever has the form of a URI counts.
     """
-    for word in text.split():
-        # The address in "<ann@example.com>" is no tag.
-        bare = word.strip("<>(),;\"'") if "@" in word else word
-        if _LINK.search(bare) or _URI.search(bare):
-            return word
-    return None
+    return next((word for word in text.split() if _LINK.search(word) or _URI.search(word)), None)
 
 
 def make_plain(letter: EmailMessage, left_out: str) -> bool:

@@ -1,5 +1,5 @@
-"""Notices by the real daemon and a Postfix at the guests' ordinary addresses: what comes, how often, and what the writer
-hears when none can come."""
+"""Notices by the real daemon and a Postfix at the guests' ordinary addresses: what comes, how often, and who hears when
+none can come."""
 
 import re
 import tempfile
@@ -18,7 +18,7 @@ from postfix import why_not
 pytest.importorskip("nacl", reason="dkimpy checks Ed25519 with it")
 pytestmark = pytest.mark.integration
 GONE = f"gone@{ORDINARY}"
-REFUSES = f"smtpd_recipient_restrictions = check_recipient_access inline:{{{GONE}=REJECT see http://x.example/help}}"
+REFUSES = f"smtpd_recipient_restrictions = check_recipient_access inline:{{{{{GONE} = 550 5.1.1 no such user, see http://x.example/help}}}}"
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,13 @@ def house() -> Iterator[GuestHouse]:
     if reason := why_not():
         pytest.skip(reason)
     # A short name: Postfix's sockets lie below.
-    with tempfile.TemporaryDirectory(prefix="notices", dir="/tmp") as folder:
-        with guest_world(Path(folder), REFUSES) as world:
-            # The quiet period is over at once, where only the use of a device is to keep notices back.
-            invite = 'when = "always"\nlanguages = ["en", "de"]\nnotice_quiet = "2s"\n'
-            with guest_house(world, Path(folder) / "certmaild", invite=invite) as made:
-                yield made
+    with (
+        tempfile.TemporaryDirectory(prefix="notices", dir="/tmp") as folder,
+        guest_world(Path(folder), REFUSES) as world,
+    ):
+        invite = 'languages = ["en", "de"]\nnotice_quiet = "2s"\n'
+        with guest_house(world, Path(folder) / "certmaild", invite=invite) as made:
+            yield made
 
 
 def test_it_comes_whole_signed_and_without_a_link(house: GuestHouse) -> None:
