@@ -6,7 +6,6 @@ from twisted.logger import Logger
 
 from certmaild.config import Config
 from certmaild.dkim.key_files import KeyFiles
-from certmaild.guests.first_words import PlainPickup
 from certmaild.guests.notices import Notices
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import Address, canonical
@@ -53,7 +52,6 @@ class Correspondence:
             signer=lambda: self.signer,
         )
         self.reporter = SenderReports(self.mail, seconds=seconds)
-        self.pickup = PlainPickup(self.mail, secrets)
         self.notices = Notices(secrets, lambda: self._invites, seconds)
 
     def take_over(self, config: Config) -> None:

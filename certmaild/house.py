@@ -27,10 +27,8 @@ from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
 from certmaild.filing import DeliverySettings
 from certmaild.gatekeeper import InProcessGatekeeper
-from certmaild.guests.code_expiry import CodeExpiry
+from certmaild.guests.codes import GuestCodes
 from certmaild.guests.decision import Decisions
-from certmaild.guests.first_session import FirstSession
-from certmaild.guests.guesses import Guesses
 from certmaild.guests.invitations import Invitations
 from certmaild.guests.notice_round import NoticeRound
 from certmaild.guests.proof import Proofs
@@ -68,6 +66,7 @@ from certmaild.protocols.web.server import WebFactory
 from certmaild.relays.watch import RelayWatch
 from certmaild.sending import Sending
 from certmaild.services.desk import Desk
+from certmaild.services.invite_clerk import InviteClerk
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Throttle
@@ -214,7 +213,21 @@ class House:
             self.engine, self.secrets, config, partners=self.partners.book, seconds=clock.seconds
         )
         self.proofs = Proofs(lambda: self.sending.directions.planner, clock)
-        self.desk = Desk(self.engine, self.secrets, self.correspondence.mail, self._in_thread, {})
+        self.codes = GuestCodes(
+            self.engine,
+            self.secrets,
+            self.correspondence.mail,
+            self.correspondence.directory,
+            self.mailboxes,
+            lambda: self.config,
+            clock,
+            self._in_thread,
+        )
+        self.client_watches.watches.append(self.codes.first_session)
+        self.gatekeeper.guessed = self.codes.guesses.note
+        self.codes.guesses.start()
+        clerks = {"invite": InviteClerk(self.codes.renewal)}
+        self.desk = Desk(self.engine, self.secrets, self.correspondence.mail, self._in_thread, clerks)
         self.relays = RelayWatch(
             self.engine, self.secrets, self.correspondence.mail, config.relays, seconds=clock.seconds
         )
@@ -232,11 +245,6 @@ class House:
         )
         mail = self.correspondence.mail
         notices = NoticeRound(self.engine, self.secrets, mail, lambda: self.config, clock)
-        codes = CodeExpiry(self.engine, self.secrets, mail, clock)
-        self.client_watches.watches.append(FirstSession(self.engine, self.secrets, mail, self.mailboxes, clock))
-        self.guesses = Guesses(self.engine, self.secrets, mail, clock)
-        self.gatekeeper.guessed = self.guesses.note
-        self.guesses.start()
         self.sending = Sending(
             config,
             self.engine,
@@ -246,7 +254,7 @@ class House:
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,
-            beside=[watch, notices, codes],
+            beside=[watch, notices, self.codes.expiry],
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
@@ -275,7 +283,7 @@ class House:
                 self.engine,
                 self.secrets,
                 lambda: self.config.invite,
-                correspondence.pickup,
+                self.codes.letters,
                 correspondence.notices,
                 seconds=self.reactor.seconds,
                 in_thread=self._in_thread,
@@ -428,7 +436,7 @@ class House:
         if self._sweeping is not None:
             self._sweeping.stop()
             self.gatekeeper.stop()
-            self.guesses.stop()
+            self.codes.guesses.stop()
         if self.chores is not None:
             self.chores.stop()
         self.partners.close()

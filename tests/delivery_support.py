@@ -11,8 +11,10 @@ from certmaild.config import Invites, default
 from certmaild.correspondence import Correspondence
 from certmaild.delivery import Delivery
 from certmaild.filing import DeliverySettings
+from certmaild.guests.code_command import CodeCommand
 from certmaild.guests.decision import Decisions
 from certmaild.guests.invitations import Invitations
+from certmaild.guests.pickup import PickupLetters
 from certmaild.guests.proof import Proofs
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import NewUser, create_user_keys
@@ -114,7 +116,13 @@ class House:
                 self.engine,
                 self.secrets,
                 lambda: self.invites,
-                self.correspondence.pickup,
+                PickupLetters(
+                    self.engine,
+                    self.secrets,
+                    self.correspondence.mail,
+                    CodeCommand(lambda: self.invites.code_command, self.in_thread),
+                    clock.callLater,
+                ),
                 self.correspondence.notices,
                 seconds=lambda: self.seconds,
                 in_thread=self.in_thread,

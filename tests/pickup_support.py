@@ -15,9 +15,8 @@ from certmaild.client_watches import ClientWatches
 from certmaild.config import Config, Invites, default
 from certmaild.correspondence import Correspondence
 from certmaild.guests import code_texts
-from certmaild.guests.code_expiry import CodeExpiry
+from certmaild.guests.codes import GuestCodes
 from certmaild.guests.first_session import FirstSession
-from certmaild.guests.guesses import Guesses
 from certmaild.keystore.codes import parse_device_password
 from certmaild.keystore.users import seal_bequest
 from certmaild.mailbox import account_rows, ways_in
@@ -57,16 +56,26 @@ class PickupHouse(House):
             self.engine, self.secrets, self.config, partners=None, seconds=self.clock.seconds
         )
         self.mail = self.correspondence.mail
-        self.first = self.first_session()
-        self.watches.watches.append(self.first)
-        self.guesses = Guesses(self.engine, self.secrets, self.mail, self.clock)
-        self.gatekeeper.guessed = self.guesses.note
-        self.expiry = CodeExpiry(self.engine, self.secrets, self.mail, self.clock)
+        self.codes = GuestCodes(
+            self.engine,
+            self.secrets,
+            self.mail,
+            self.correspondence.directory,
+            self.gatekeeper._mailboxes,
+            lambda: self.config,
+            self.clock,
+            self.in_thread,
+        )
+        self.watches.watches.append(self.codes.first_session)
+        self.gatekeeper.guessed = self.codes.guesses.note
 
     def make(self, *args: Any, **shared: Any) -> Any:
         self.limits = Limits()
         self.gatekeeper = super().make(*args, watch=self.watches, **shared)
         return self.gatekeeper
+
+    async def in_thread(self, work: Any) -> Any:
+        return work()
 
     def first_session(self) -> FirstSession:
         """Of another worker, say."""

@@ -210,6 +210,15 @@ def held_answer(whom: str, by: str | None) -> EmailMessage:
     )
 
 
+def meanwhile_answer(whom: str) -> EmailMessage:
+    """Something else happened at the same moment."""
+    return letter(
+        f"No new code for {whom}",
+        f"Nothing was done: the mailbox of {whom} changed just now. Look at your newest messages about it, and write"
+        " once more if you still need a code.",
+    )
+
+
 # To the guest.
 
 

@@ -254,7 +254,7 @@ def test_a_later_sender_hears_once_that_there_is_a_code(house: House) -> None:
         house.send(BOB, sender="eve", content=PLAIN.replace(b"ann@", b"eve@"))
     (note,) = letters(house, "eve")
     text = note.get_content()  # type: ignore[attr-defined]
-    assert "was given out before" in text
+    assert "has been given out already" in text
     assert "ann@example.com" in text
     assert "Code:" not in text
     assert len(house.mail_of("ann")) == 1
