@@ -114,7 +114,7 @@ def every_text(value: Any) -> Iterator[str]:
 FILLED = re.compile(r"\{[^{}]*\}")
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("texts.py")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*texts.py")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_no_sentence_makes_a_link_of_what_is_put_into_it(path: Path) -> None:
     module = import_module(f"certmaild.{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}")
     texts = [text for name, value in vars(module).items() if not name.startswith("__") for text in every_text(value)]
