@@ -134,6 +134,25 @@ def test_http_in_clear_and_mail_get_nothing(web: Daemon) -> None:
     assert read_all(client).startswith(b"HTTP/1.1 400 ")
 
 
+def test_the_hundred_and_first_of_an_address_is_not_served_and_another_is(web: Daemon) -> None:
+    crowd = [dial(web, "https", "127.0.0.9") for _ in range(100)]
+
+    def is_turned_away() -> bool:
+        with dial(web, "https", "127.0.0.9") as late:
+            late.settimeout(1)
+            try:
+                return late.recv(1) == b""
+            except TimeoutError:
+                return False  # the crowd is not all counted yet
+            except ConnectionError:
+                return True
+
+    assert eventually(is_turned_away)
+    assert fetch(web, HOST, PATH)[0] == 200
+    for client in crowd:
+        client.close()
+
+
 def test_a_new_domain_is_served_after_sighup_under_a_certificate_for_it(web: Daemon) -> None:
     text = web.config.read_text()
     web.config.write_text(text.replace('["example.com"]', '["example.com", "new.example"]', 1))
