@@ -24,11 +24,11 @@ from certmaild.keystore.secret import Secret
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import KeyRing
 from certmaild.login_cache import HeldKeys, LoginCache, SharedLogins, digest_of
+from certmaild.login_names import addresses_of, find_only
 from certmaild.mailbox import account_rows, ways_in
-from certmaild.mailbox.account_rows import Target, find_address
-from certmaild.mailbox.addresses import Address, canonical
+from certmaild.mailbox.account_rows import Target
 from certmaild.mailbox.changes import Change, ChangeKind
-from certmaild.mailbox.errors import AddressError, MailboxError
+from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import Engine
 from certmaild.mailbox.layout_accounts import (
@@ -115,7 +115,7 @@ class Proven:
 class InProcessGatekeeper:
     """A `Gatekeeper`. ``slow`` hashes human passwords, ``quick`` asks the cache; ``rounds`` is what new hashes take.
 
-    ``domains`` are the hosted ones: with exactly one, a name without a domain is completed by it.
+    ``domains`` are all that have accounts: a name without a domain is whoever alone has it in any of them.
     """
 
     def __init__(
@@ -245,15 +245,15 @@ class InProcessGatekeeper:
         return session
 
     async def _prove(self, username: bytes, password: bytes, service: Service, peer: str) -> Proven:
-        address = self._address(username)
-        target = None if address is None else await self._engine.read(lambda txn: find_address(txn, address))
+        meant = addresses_of(username, self._domains)
+        target = await self._engine.read(lambda txn: find_only(txn, meant)) if meant else None
         proven = None if target is None else await self._by_code(target, password, service, peer)
         if proven is not None:
             return proven
         if target is not None:
             who = bytes(target.user_id)
         else:
-            who = username[:512] if address is None else address.base.key
+            who = meant[0].base.key if meant else username[:512]
         attempt = self._throttle.attempt(who, peer)
         try:
             proven = await self._by_pickup(target, who, password, service, attempt, peer)
@@ -268,14 +268,6 @@ class InProcessGatekeeper:
             raise LogInRefused
         attempt.succeeded()
         return proven
-
-    def _address(self, username: bytes) -> Address | None:
-        try:
-            if b"@" not in username and len(self._domains) == 1:
-                username += b"@" + self._domains[0].encode("ascii")
-            return canonical(username)
-        except AddressError:
-            return None
 
     async def _wait(self, attempt: Attempt, delay_s: float) -> None:
         if not delay_s:

@@ -195,7 +195,7 @@ class House:
                 places_per_network=share(QUICK_PLACES_PER_NETWORK),
             ),
             limits=limits,
-            domains=config.domains,
+            domains=config.mail_domains,
             rounds=self._rounds_for(config),
             caching=config.passwords.login_cache,
             tally=self.tally,
@@ -386,7 +386,9 @@ class House:
         self.partners.book.configure(new.partners)
         self.engine.floor_octets = new.free_disk
         self.doorkeeper.limits = new.limits
-        self.gatekeeper.take_over(new.limits, new.domains, self._rounds_for(new), caching=new.passwords.login_cache)
+        self.gatekeeper.take_over(
+            new.limits, new.mail_domains, self._rounds_for(new), caching=new.passwords.login_cache
+        )
         self.correspondence.take_over(new)
         self.relays.take_over(new.relays)
         for delivery in (self.delivery, self.held):

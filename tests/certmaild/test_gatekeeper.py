@@ -79,12 +79,30 @@ def test_a_device_password_takes_under_3_ms_of_cpu(house: House) -> None:
     assert sorted(times)[10] < 0.003
 
 
-def test_bare_names_need_one_domain_and_aliases_work(house: House) -> None:
+@pytest.mark.parametrize(
+    "domains", [("example.com",), ("example.org", "example.com"), ("example.com", "guest.example")]
+)
+def test_a_bare_name_is_whoever_alone_has_it(house: House, domains: tuple[str, ...]) -> None:
+    house.gatekeeper = house.make(domains=domains)
     run(house.accounts.add_alias(canonical("sales@example.com"), ALICE))
-    assert house.log_in("sales", house.device_password).address == "alice@example.com"
+    for name in ("alice", "ALICE", "sales", "alice+tag"):
+        login = house.log_in(name, house.device_password)
+        assert login.address == "alice@example.com"
+        house.gatekeeper.log_out(login)
+    for name in ("nobody", "bob", ""):
+        with pytest.raises(LogInRefused):
+            house.log_in(name, house.device_password)
+
+
+def test_a_bare_name_that_two_have_is_nobodys_and_the_same_persons_is_his(house: House) -> None:
     house.gatekeeper = house.make(domains=("example.com", "example.org"))
+    run(house.accounts.add_alias(canonical("alice@example.org"), ALICE))
+    assert house.log_in("alice", house.device_password).address == "alice@example.com"
+    run(house.accounts.remove_alias(canonical("alice@example.org")))
+    run(house.accounts.create(canonical("alice@example.org")))
     with pytest.raises(LogInRefused):
         house.log_in("alice", house.device_password)
+    house.log_in("alice@example.com", house.device_password)
 
 
 @pytest.mark.parametrize(
