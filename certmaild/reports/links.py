@@ -4,6 +4,7 @@ Names of servers that have to be typed stand alone; nothing that can be clicked 
 """
 
 import re
+from collections.abc import Collection
 from email.message import EmailMessage
 
 _SCHEMES = (
@@ -18,6 +19,7 @@ _LINK = re.compile(
 """In a word: also a host name with a path, whatever stands before it, and a tag of HTML."""
 _URI = re.compile(r"\b[a-z][a-z0-9+.-]*:\S", re.IGNORECASE)
 """RFC 3986 section 3, whatever the scheme is called."""
+_ADDRESS = re.compile(r"[^\s@/:<>\\]+@[\w.-]+")
 
 
 def without_links(text: str, left_out: str) -> str:
@@ -29,20 +31,27 @@ def without_links(text: str, left_out: str) -> str:
     return " ".join(left_out if _LINK.search(word) else word for word in words)
 
 
-def link_in(text: str) -> str | None:
+def link_in(text: str, names: Collection[str] = ()) -> str | None:
     """The first word of a text of the server's own that is a link, or may be one; None when there is none.
 
-    Stricter than what is done to quoted words: whatever has the form of a URI counts.
+    Stricter than what is done to quoted words: whatever has the form of a URI counts. Not so mail addresses, nor
+    ``names`` of our own that have to be typed, whatever they are called.
     """
-    return next((word for word in text.split() if _LINK.search(word) or _URI.search(word)), None)
+    words = (word for word in text.split() if not _is_typed(word, names))
+    return next((word for word in words if _LINK.search(word) or _URI.search(word)), None)
 
 
-def make_plain(letter: EmailMessage, left_out: str) -> bool:
+def make_plain(letter: EmailMessage, left_out: str, names: Collection[str] = ()) -> bool:
     """See to it that no letter of the server's own holds a link, whatever it quotes; whether it had none.
 
-    In its plain text each word that is one is replaced by ``left_out``. Raises `ValueError` for a letter in HTML: none
-    may be written.
+    In its plain text each word that is one is replaced by ``left_out``, but for mail addresses and ``names`` of our
+    own. Raises `ValueError` for a letter in HTML: none may be written.
     """
+
+    def plain_word(found: re.Match[str]) -> str:
+        word = found[0]
+        return left_out if _LINK.search(word) and not _is_typed(word, names) else word
+
     had_none = True
     for part in letter.walk():
         kind = part.get_content_type()
@@ -51,8 +60,13 @@ def make_plain(letter: EmailMessage, left_out: str) -> bool:
         if kind != "text/plain" or part.is_attachment():
             continue
         text = part.get_content()
-        plain = re.sub(r"\S+", lambda word: left_out if _LINK.search(word[0]) else word[0], text)
+        plain = re.sub(r"\S+", plain_word, text)
         if plain != text:
             had_none = False
             part.set_content(plain)
     return had_none
+
+
+def _is_typed(word: str, names: Collection[str]) -> bool:
+    bare = word.strip(".,;:()<>\"'")
+    return bare.lower() in names or _ADDRESS.fullmatch(bare) is not None

@@ -98,7 +98,7 @@ class ServiceMail:
         A link that it quotes is left out (`make_plain`).
         """
         name = self._name()
-        if not make_plain(letter, ENGLISH.link_left_out):
+        if not make_plain(letter, ENGLISH.link_left_out, (name.hostname, name.domain)):
             log.warn("a letter of the server's own held a link, which was left out")
         missing = {
             "From": f"certmaild <{name.postmaster}>",

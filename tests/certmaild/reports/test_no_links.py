@@ -135,10 +135,9 @@ REPLY = Problem(True, 550, "5.1.1", f"He said {HOSTILE}", "https://evil.example"
 
 @pytest.mark.parametrize("texts", [ENGLISH, NOTICE], ids=["messages", "notices"])
 @pytest.mark.parametrize("occasion", Occasion)
-@pytest.mark.parametrize("fate", [REPLY, Delivered("www.evil.example", HOSTILE, None)], ids=["failed", "went"])
-def test_a_report_quotes_no_link(texts: Texts, occasion: Occasion, fate: Problem | Delivered) -> None:
-    if isinstance(fate, Delivered) and occasion not in (Occasion.RELAYED, Occasion.DELIVERED):
-        pytest.skip("what went is reported otherwise")
+def test_a_report_quotes_no_link(texts: Texts, occasion: Occasion) -> None:
+    went = occasion in (Occasion.RELAYED, Occasion.DELIVERED)
+    fate = Delivered("www.evil.example", HOSTILE, None) if went else REPLY
     recipient = Recipient(SmtpPath("bob", "example.org"), RouteKind.NOTICE, "")
     news = [News(recipient, occasion, fate, 2, 1_800_000_000, 1_800_100_000)]
     about = About("mx.example.com", "postmaster@example.com", 1_800_000_000, f"hello {HOSTILE}")
@@ -201,3 +200,12 @@ def test_no_letter_is_html(house: House) -> None:
     with pytest.raises(ValueError, match="plain text"):
         run(house.correspondence.mail.write(letter, "ann@example.com"))
     assert house.mail_of("ann") == []
+
+
+def test_our_own_names_stay_however_they_are_called() -> None:
+    letter = EmailMessage()
+    letter.set_content(
+        "www.example.com, port 993; <www.bob@guest.example.com>; but www.example.com/x and www.other.example"
+    )
+    assert make_plain(letter, "-", ("www.example.com",)) is False
+    assert letter.get_content() == "www.example.com, port 993; <www.bob@guest.example.com>; but - and -\n"
