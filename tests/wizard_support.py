@@ -60,6 +60,15 @@ done({
 """
 
 
+EXPORTED = """
+let [account, done] = arguments;
+(async () => {
+  const { QRExport } = ChromeUtils.importESModule("moz-src:///comm/mail/modules/QRExport.sys.mjs");
+  done({ data: QRExport.getQRData(await QRExport.getAccountData(account, true), 1, 1) });
+})().catch((error) => done({ error: String(error) + error.stack }));
+"""
+
+
 @dataclass
 class Gone:
     """How it went."""
@@ -72,6 +81,9 @@ class Gone:
     """As it showed them."""
     made: dict[str, Any] = field(default_factory=dict)
     """The account it made."""
+    password: str = field(default="", repr=False)
+    exported: Any = field(default=None, repr=False)
+    """What it would show a telephone as a QR code."""
 
 
 class Wizard:

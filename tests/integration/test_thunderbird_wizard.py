@@ -4,18 +4,24 @@ In a network of its own, with the zone that `certmaild dns --zone` prints. Witho
 443 and the servers are found by guessing names; with it, by Autoconfig.
 """
 
+import json
 import re
 import smtplib
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from clients_support import deliver, make_mail, read_all
 from home_support import ADDRESS, HOST, Home, home
 from thunderbird_support import GET_MESSAGES, SEND, running_thunderbird
-from wizard_support import Gone, Wizard
+from wizard_support import EXPORTED, Gone, Wizard
+
+from certmaild.client_setup.scanned import scanned
+from certmaild.client_setup.settings import Speaks, settings_for
+from certmaild.config import Listen, default
 
 PORTS = {"imaps": 993, "pop3s": 995, "submission": 587, "submissions": 465}
 GUESSED = {"imap": ["imap.example.com", "993"], "pop3": ["pop3.example.com", "995"]}
@@ -46,6 +52,7 @@ def reads_and_writes(here: Home, address: str, password: str, kind: str, subject
         assert subject in thunderbird.run(GET_MESSAGES, gone.made["server"], 1)["subjects"]
         sent = thunderbird.run(SEND, gone.made["identity"], gone.made["account"], to, "An answer", "Thank you.")
         assert sent["failed"] == ""
+        gone.exported = thunderbird.run(EXPORTED, gone.made["account"])["data"]
     return gone
 
 
@@ -55,6 +62,7 @@ def goes_through(here: Home, kind: str) -> Gone:
     ann = daemon.add_user("ann")
     deliver(daemon, ann.address, make_mail("Laboratory results", "All is well.\r\n", to=ann.address))
     gone = reads_and_writes(here, ann.address, ann.password, kind, "Laboratory results", ann.address)
+    gone.password = ann.password
     assert any(b"Subject: An answer" in one for one in read_all(daemon, ann))
     return gone
 
@@ -80,6 +88,9 @@ def test_by_autoconfig_of_the_responder(tmp_path: Path, kind: str) -> None:
     assert gone.servers == {"kinds": ["imap", "pop3"], "incoming": [HOST, FETCHED[kind]], "outgoing": [HOST, "465"]}
     assert "found at email provider" in gone.notice
     assert gone.made["user"] == gone.made["outgoing_user"] == "ann@example.com"
+    config = replace(default(tmp_path), hostname=HOST, listen=Listen((), **PORTS))
+    ours = scanned(settings_for(config, "ann@example.com"), gone.password, name="Some One", by=Speaks[kind.upper()])
+    assert gone.exported == json.loads(ours), "the QR code for a telephone is as Thunderbird writes it"
 
 
 @pytest.mark.long
