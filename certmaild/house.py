@@ -32,6 +32,7 @@ from certmaild.guests.decision import Decisions
 from certmaild.guests.invitations import Invitations
 from certmaild.guests.notice_round import NoticeRound
 from certmaild.guests.proof import Proofs
+from certmaild.guests.unused import UnusedGuests
 from certmaild.inbound.checks import Tools
 from certmaild.inbound.inspection import InspectionSettings, Inspector
 from certmaild.inbound.partner_gate import PartnerGate
@@ -245,6 +246,7 @@ class House:
         )
         mail = self.correspondence.mail
         notices = NoticeRound(self.engine, self.secrets, mail, lambda: self.config, clock)
+        unused = UnusedGuests(self.engine, self.secrets, mail, lambda: self.config.invite, clock)
         self.sending = Sending(
             config,
             self.engine,
@@ -254,7 +256,7 @@ class House:
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,
-            beside=[watch, notices, self.codes.expiry],
+            beside=[watch, notices, self.codes.expiry, unused],
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)

@@ -25,7 +25,7 @@ from certmaild.mailbox.cards import Card
 from certmaild.mailbox.engine_memory import MemoryEngine
 from certmaild.mailbox.identifiers import CredentialId, QueueId, UserId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
-from certmaild.mailbox.layout import Table, decode_arrival_key, decode_count, decode_in_row
+from certmaild.mailbox.layout import Arrival, Table, decode_arrival_key, decode_count, decode_in_row
 from certmaild.mailbox.layout_accounts import Account, Role, SentCopies, State, encode_alias, encode_owner
 from certmaild.mailbox.layout_queue import Message, Task, TaskState
 from certmaild.mailbox.queue import Queue
@@ -220,6 +220,8 @@ class House:
         for key, value in rows:
             assert decode_arrival_key(key)[0] == user.user_id
             row = decode_in_row(value)
+            if row.kind is not Arrival.MESSAGE:
+                continue
             card = Card(row.mid, user.keys.open_arrival(row.kid, row.info(user.user_id), row.sealed))
 
             async def read(card: Card = card) -> bytes:

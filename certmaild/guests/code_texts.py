@@ -113,6 +113,17 @@ def expired_letter(whom: str) -> EmailMessage:
     )
 
 
+def removed_letter(whom: str, days: int) -> EmailMessage:
+    """The mailbox went with all that was in it, unread."""
+    return letter(
+        f"Never opened: the mailbox of {whom}",
+        f"Nobody opened the mailbox of {whom} in {days} days. It was removed, and your messages in it with it: nobody"
+        " has read them.",
+        "If they still matter, ask the recipient for his address, and send them again: a new mailbox is made then, and"
+        " you get a new code.",
+    )
+
+
 def guessed_letter(whom: str, tries: int) -> EmailMessage:
     """Somebody tries codes."""
     return letter(
