@@ -319,16 +319,16 @@ class InProcessGatekeeper:
         if opened is None:
             self.guessed(keyed.user_id)
             return None
-        if await self._stamp(keyed.user_id, keyed.credential_id) != keyed.stamp:
-            opened.root.wipe()
-            raise LogInUnavailable("The account changed just now, try again")
-        return self._enter(
-            keyed,
-            opened.root,
-            service,
-            peer,
-            lambda: self._upkeep.renew_pickup(keyed, opened.material, opened.root),
-        )
+        opened.root.wipe()
+        return await self._by_material(target, opened.material, service, peer)
+
+    async def _by_material(self, target: Target | None, material: bytes, service: Service, peer: str) -> Proven | None:
+        """By what a right code was stretched to, read anew: it may be sealed again while another session begins."""
+        keyed = None if target is None else await self._read(target, PICKUP_ID, _PICKUP)
+        root = None if keyed is None else ways_in.open_root(self._secrets, keyed, material)
+        if keyed is None or root is None:
+            return None
+        return self._enter(keyed, root, service, peer, lambda: self._upkeep.renew_pickup(keyed, material, root))
 
     async def _by_password(
         self, target: Target | None, who: bytes, password: bytes, service: Service, peer: str
