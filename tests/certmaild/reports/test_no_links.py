@@ -5,8 +5,9 @@ whatever they quote.
 """
 
 import ast
+import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -14,7 +15,7 @@ from email.policy import default
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from delivery_support import House
@@ -121,6 +122,31 @@ def test_no_sentence_makes_a_link_of_what_is_put_into_it(path: Path) -> None:
     assert texts
     for text in texts:
         assert link_in(FILLED.sub("example", text)) is None, text
+
+
+EXAMPLES: dict[object, Any] = {str: "example", int: 3, float: 1_800_000_000.0, bool: True, str | None: "example"}
+
+
+def letters() -> Iterator[Any]:
+    """What makes letters of plain values; of others every string is looked at above, and `make_plain` looks at all."""
+    for path in sorted(ROOT.rglob("*texts.py")):
+        module = import_module(f"certmaild.{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}")
+        for name, make in vars(module).items():
+            if not inspect.isfunction(make) or make.__module__ != module.__name__:
+                continue
+            hints = get_type_hints(make)
+            if hints.pop("return", None) is EmailMessage and all(one in EXAMPLES for one in hints.values()):
+                yield pytest.param(make, hints, id=f"{path.parent.name}-{name}")
+
+
+@pytest.mark.parametrize(("make", "hints"), list(letters()))
+def test_no_letter_holds_a_link(make: Callable[..., EmailMessage], hints: dict[str, object]) -> None:
+    kinds = {name: one.kind for name, one in inspect.signature(make).parameters.items()}
+    plain = [EXAMPLES[hints[name]] for name, kind in kinds.items() if kind is not inspect.Parameter.KEYWORD_ONLY]
+    named = {name: EXAMPLES[hints[name]] for name, kind in kinds.items() if kind is inspect.Parameter.KEYWORD_ONLY}
+    letter = make(*plain, **named)
+    assert "text/html" not in [part.get_content_type() for part in letter.walk()]
+    assert link_in(f"{letter['Subject']}\n{words_of(letter)}") is None
 
 
 def test_every_language_of_notices_is_tried() -> None:
