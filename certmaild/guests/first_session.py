@@ -15,7 +15,6 @@ from certmaild.mailbox import account_rows, audit_log, ways_in
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.clients import network_of
 from certmaild.mailbox.devices import note_made
-from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.folders import INBOX, read_rows
 from certmaild.mailbox.guests import read_guest, write_bequest, write_guest
 from certmaild.mailbox.identifiers import CredentialId, Mid, UserId
@@ -67,7 +66,7 @@ class FirstSession:
                 await self.recovered(login, peer)
             else:
                 await self._by_his_own(login)
-        except MailboxError:
+        except Exception:
             log.failure("after the log-in of {user}", user=login.user_id.hex())
 
     async def told(self, login: Login, client_id: ClientId, peer: str) -> None:

@@ -382,3 +382,6 @@ def test_files_of_partners_are_looked_at(path: Path, tmp_path: Path) -> None:
     assert [one.startswith("partner a.example: ") for one in problems[:2]] == [True, True]
     text = '[outbound]\nsmart_host = "s.example"\nsmart_host_user = "u"\nsmart_host_password_file = "secret"\n'
     assert "password cannot be read" in config_check.check(loaded(path, text)).problems[0]
+    for command, found in (("/nonexistent/sms", 1), ("sh", 0)):
+        own = loaded(path, f'[invite]\ncode_command = ["{command}"]\n')
+        assert len([one for one in config_check.check(own).problems if "code command" in one]) == found
