@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from certmaild.config import Invites
+from certmaild.guests.notice_text import MAX_OCTETS
+from certmaild.guests.notices import UNUSED_DAYS
+from certmaild.guests.writers import MAX_NAME, MOST
 from certmaild.outbound.courier import ATTEMPTS
 from certmaild.outbound.hand_over import MESSAGES
 from certmaild.protocols.limits import Limits
@@ -309,6 +313,50 @@ TOWARDS_OTHERS: list[tuple[str, str, str, str]] = [
 ]
 
 
+NOTICES_HEAD = """
+## Notices to guests
+
+The first three are keys of `[invite]`; whom a notice does not reach now gets it later.
+
+| limit | default | beyond it | tests |
+| --- | --- | --- | --- |
+"""
+_NOTICES, _TEXT, _WRITERS = (f"certmaild/guests/test_{name}.py" for name in ("notices", "notice_text", "writers"))
+NOTICES: list[tuple[str, str, str, str]] = [
+    (
+        "to one mailbox, without its `+tag`, in `notice_quiet`",
+        "1",
+        "one notice at its end",
+        f"{_NOTICES}::test_in_the_quiet_period_nothing_then_one_for_all",
+    ),
+    (
+        "`notices_per_domain`, an hour",
+        f"{Invites().notices_per_domain}",
+        "in the next hour",
+        f"{_NOTICES}::test_a_domain_has_so_many_in_an_hour_and_the_others_wait",
+    ),
+    (
+        "for one writer, an hour: `invitations_per_sender`",
+        f"{Invites().invitations_per_sender}",
+        "in the next hour",
+        f"{_NOTICES}::test_a_writer_has_so_many_in_an_hour",
+    ),
+    (
+        "days since a device came",
+        f"{UNUSED_DAYS}",
+        "he hears again",
+        f"{_NOTICES}::test_none_while_a_device_comes_and_one_after_a_week_without",
+    ),
+    (
+        "a template, and what it makes",
+        f"{MAX_OCTETS // 1024} KiB",
+        "ours is used",
+        f"{_TEXT}::test_a_template_that_is_unfit_gives_way_to_ours",
+    ),
+    ("a writer's name", f"{MAX_NAME} characters", "cut", f"{_WRITERS}::test_a_name"),
+    ("writers named in a notice", f"{MOST}", "the latest", f"{_WRITERS}::test_the_latest_writers_are_kept"),
+]
+
 WEB_SESSION, WEB_SERVER = (f"protocols/test_web_{name}.py" for name in ("session", "server"))
 WEB: list[tuple[str, str, str, str]] = [
     (
@@ -360,7 +408,10 @@ def document() -> str:
         others.append(f"| {limit} | {value} | {what} | `{test.rpartition('/')[2]}` |\n")
     for limit, value, beyond, test in WEB:
         web.append(f"| {limit} | {value} | {beyond} | `{test.rpartition('/')[2]}` |\n")
-    return HEAD + "".join(lines) + WEB_HEAD + "".join(web) + TAIL + "".join(others)
+    notices = [
+        f"| {limit} | {value} | {beyond} | `{test.rpartition('/')[2]}` |\n" for limit, value, beyond, test in NOTICES
+    ]
+    return HEAD + "".join([*lines, WEB_HEAD, *web, NOTICES_HEAD, *notices, TAIL, *others])
 
 
 def test_the_document_lists_every_limit() -> None:
@@ -370,7 +421,10 @@ def test_the_document_lists_every_limit() -> None:
 
 @pytest.mark.parametrize(
     "test",
-    sorted({test for _, _, tests in ROWS.values() for test in tests} | {one[-1] for one in (*WEB, *TOWARDS_OTHERS)}),
+    sorted(
+        {test for _, _, tests in ROWS.values() for test in tests}
+        | {one[-1] for one in (*WEB, *NOTICES, *TOWARDS_OTHERS)}
+    ),
 )
 def test_each_test_that_is_named_exists(test: str) -> None:
     file, _, name = test.partition("::")
