@@ -85,10 +85,15 @@ class Daemon(Server):
         """Standard output of ``certmaild --config ... words``."""
         return run_command("--config", str(self.config), *words, stdin=stdin)
 
-    def add_user(self, name: str, *, password: str | None = None, quota: str | None = None) -> Account:
-        """Make ``name@domain``, with a device password unless a human ``password`` is given."""
+    def add_user(
+        self, name: str, *, password: str | None = None, quota: str | None = None, service_folders: bool = False
+    ) -> Account:
+        """Make ``name@domain``, with a device password unless a human ``password`` is given.
+
+        Without ``service_folders`` (whose default is another in the command) no message but the test's own is there.
+        """
         address = name if "@" in name else f"{name}@{self.domain}"
-        words = ["user", "add", address, "--json"]
+        words = ["user", "add", address, "--json", *([] if service_folders else ["--no-service-folders"])]
         if quota is not None:
             words += ["--quota", quota]
         if password is not None:
@@ -100,8 +105,9 @@ class Daemon(Server):
         """Make many accounts with device passwords, by the same command in one process: starting it is the cost."""
         script = (
             "import sys; from certmaild.commands.main import run\n"
+            "add = ['--config', sys.argv[1], 'user', 'add', '--json', '--no-service-folders']\n"
             "for line in sys.stdin:\n"
-            " if run(['--config', sys.argv[1], 'user', 'add', line.strip(), '--json']): sys.exit(1)"
+            " if run([*add, line.strip()]): sys.exit(1)"
         )
         addresses = [f"{name}@{self.domain}" for name in names]
         words = [sys.executable, "-c", script, str(self.config)]

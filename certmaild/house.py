@@ -67,7 +67,10 @@ from certmaild.protocols.web.server import WebFactory
 from certmaild.relays.watch import RelayWatch
 from certmaild.sending import Sending
 from certmaild.services.desk import Desk
+from certmaild.services.devices import DeviceClerk
+from certmaild.services.interfaces import Clerk
 from certmaild.services.invite_clerk import InviteClerk
+from certmaild.services.steward import Steward
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Throttle
@@ -227,12 +230,11 @@ class House:
         self.client_watches.watches.append(self.codes.first_session)
         self.gatekeeper.guessed = self.codes.guesses.note
         self.codes.guesses.start()
-        clerks = {"invite": InviteClerk(self.codes.renewal)}
-        self.desk = Desk(self.engine, self.secrets, self.correspondence.mail, self._in_thread, clerks)
         self.relays = RelayWatch(
             self.engine, self.secrets, self.correspondence.mail, config.relays, seconds=clock.seconds
         )
         self.client_watches.watches.append(self.relays)
+        self.desk = self._make_desk()
         self.delivery = self._make_delivery(config, self.inspector)
         self.held = self._make_delivery(config, None)
         watch = PartnerWatch(
@@ -262,6 +264,17 @@ class House:
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
         self._sweeping.clock = clock
         self._sweeping.start(SWEEP_S, now=False)
+
+    def _make_desk(self) -> Desk:
+        engine, secrets, mail = self.engine, self.secrets, self.correspondence.mail
+        self.steward = Steward(engine, secrets, mail, self.reactor)
+        self.client_watches.watches.append(self.steward)
+        self.mailboxes.stirred = self.steward.stirred
+        clerks: dict[str, Clerk] = {
+            "devices": DeviceClerk(engine, secrets, mail, lambda: self.config, self._in_thread, self.reactor.seconds),
+            "invite": InviteClerk(self.codes.renewal),
+        }
+        return Desk(engine, secrets, mail, self._in_thread, clerks, self.steward.stirred)
 
     def _make_delivery(self, config: Config, inspector: Inspector | None) -> Delivery:
         correspondence = self.correspondence
@@ -439,6 +452,7 @@ class House:
             late.cancel()
         if self._sweeping is not None:
             self._sweeping.stop()
+            self.steward.stop()
             self.gatekeeper.stop()
             self.codes.guesses.stop()
         if self.chores is not None:

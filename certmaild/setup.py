@@ -33,6 +33,7 @@ from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_accounts import Option
 from certmaild.welcome import deliver_welcome
 
 FIRST_NAME = "me"
@@ -203,7 +204,9 @@ async def _fill(
     empty = await engine.read(lambda txn: next(txn.scan(Table.ACCT, b""), None) is None)
     if not (first_account and empty):
         return SetUp(ca, client_settings(config))
-    made = await Accounts(engine, secrets).create(canonical(f"{FIRST_NAME}@{config.domains[0]}"))
+    made = await Accounts(engine, secrets).create(
+        canonical(f"{FIRST_NAME}@{config.domains[0]}"), options=Option.SERVICE_FOLDERS
+    )
     await deliver_welcome(engine, secrets, config, made.address)
     return SetUp(ca, client_settings(config), made.address, made.device_password, made.recovery_code)
 

@@ -36,6 +36,8 @@ class AccountView:
     """Who keeps copies of what is sent: ``client`` or ``server``."""
     retrieve_marks_seen: bool
     r"""Whether POP3's RETR sets ``\Seen``."""
+    service_folders: bool
+    """Whether the server keeps the folder Devices."""
     created: datetime
     aliases: tuple[str, ...]
     pending: int
@@ -137,6 +139,7 @@ def _view(
         account.messages_limit,
         account.sent_copies.name.lower(),
         Option.RETRIEVE_MARKS_SEEN in account.options,
+        Option.SERVICE_FOLDERS in account.options,
         datetime.fromtimestamp(account.created, UTC),
         tuple(alias for alias, target in aliases if target == account.address),
         sum(1 for _ in txn.scan(Table.IN, user_id, end_of(user_id))),

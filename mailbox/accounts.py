@@ -23,10 +23,12 @@ from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import (
+    NO_OPTIONS,
     SINGLE_PASSWORD_ID,
     Account,
     CredentialRow,
     Kind,
+    Option,
     Role,
     SentCopies,
     State,
@@ -111,6 +113,7 @@ class Accounts:
         octets_limit: int | None = None,
         messages_limit: int | None = None,
         sent_copies: SentCopies | None = None,
+        options: Option = NO_OPTIONS,
     ) -> NewAccount:
         """Make an account with its special folders, a recovery code, and a device password unless there is a password.
 
@@ -124,7 +127,16 @@ class Accounts:
         if sent_copies is None:
             sent_copies = SentCopies.CLIENT if role.is_member else SentCopies.SERVER
         account = Account(
-            State.ACTIVE, role, sent_copies, octets_limit, messages_limit, now, now, address.lookup, address.display
+            State.ACTIVE,
+            role,
+            sent_copies,
+            octets_limit,
+            messages_limit,
+            now,
+            now,
+            address.lookup,
+            address.display,
+            options,
         )
         return await self._create(account, password, rounds, replaces=None)
 
@@ -209,6 +221,8 @@ class Accounts:
             if account is None:
                 raise AccountMissing
             account = change(account)
+            if Option.SERVICE_FOLDERS not in account.options:
+                devices.let_folder_go(txn, self._secrets, user_id)
             rows.write_account(txn, self._secrets, user_id, account)
             txn.announce(Change(ChangeKind.ACCOUNT, user_id))
             self._note(txn, act, account.address, detail)

@@ -20,14 +20,12 @@ from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, CredentialRow,
 from certmaild.mailbox.layout_guests import AuditRow, Service, ServiceRow
 from certmaild.mailbox.ownership import read_own
 from certmaild.mailbox.pages import Shelf
-from certmaild.mailbox.service_marks import read_mark, remove_mark, write_mark
+from certmaild.mailbox.service_marks import marks_of, read_mark, remove_mark, write_mark
 from certmaild.mailbox.values import ServiceFolder
 
 DEVICE_KINDS = (Kind.PASSWORD, Kind.DEVICE)
 RETURNED = "returned"
 """In the place of a mark's digest: its message has left the folder and has to come back."""
-SERVER = audit_log.SERVER
-"""As who does something, in the audit log."""
 
 
 def id_text(credential_id: CredentialId) -> str:
@@ -64,6 +62,13 @@ def _note(txn: WriteTxn, sealer: RowSealer, user_id: UserId, act: str, detail: s
     account = read_account(txn, sealer, user_id)
     whom = "" if account is None else account.address
     audit_log.note(txn, sealer, AuditRow(at_s=now, by=by or whom, act=act, whom=whom, detail=detail))
+
+
+def let_folder_go(txn: WriteTxn, sealer: RowSealer, user_id: UserId) -> None:
+    """The user wants no folder Devices: its messages are ordinary ones from now on."""
+    for mid, mark in list(marks_of(txn, sealer, user_id)):
+        if mark.kind in (Service.DEVICE, Service.INSTRUCTION):
+            remove_mark(txn, user_id, mid)
 
 
 def messages_left(

@@ -62,6 +62,8 @@ class MailboxPool:
         """Whether APPEND pads what it writes; a change holds for mailboxes opened from now on."""
         self.ahead = ahead
         """Whether folders get their text column as messages come, and not by the first search; likewise."""
+        self.stirred: Callable[[UserId, KeyRing], None] = lambda user_id, keys: None
+        """Told when something of the account of an open mailbox has changed."""
         self._frames = FrameStreams()
         self._places: dict[UserId, _Place] = {}
 
@@ -95,6 +97,8 @@ class MailboxPool:
         def changed(change: Change) -> None:
             if change.kind is ChangeKind.ARRIVAL:
                 absorber.kick()
+            elif change.kind is ChangeKind.ACCOUNT:
+                self.stirred(user_id, reach.shelf.keys)
 
         watch = self._hub.watch(user_id, changed)
         return _Place(mailbox, reach, absorber, keeper, 0, watch.stop)

@@ -50,6 +50,7 @@ SHOWN = {
     "pending": "pending",
     "sent": "sent",
     "retrieve marks seen": "retrieve_marks_seen",
+    "service folders": "service_folders",
     "created": "created",
     "user id": "user_id",
 }
@@ -102,6 +103,11 @@ def _show_new(made: NewAccount, as_json: bool) -> None:
 @click.option("--messages", type=click.IntRange(min=1), help="Messages the account may hold.")
 @sent_option
 @role_option
+@click.option(
+    "--service-folders/--no-service-folders",
+    default=True,
+    help="Whether the server keeps the folder Devices for the user (default, but for programs).",
+)
 @json_option
 @pass_place
 def add(
@@ -112,11 +118,13 @@ def add(
     messages: int | None,
     sent: str | None,
     role: str | None,
+    service_folders: bool,
     as_json: bool,
 ) -> None:
     """Make an account. Without a password it gets a device password; always a recovery code."""
     hosted(place.config, address)
     password = read_secret("New password", confirm=True) if password_stdin else None
+    its_role = Role.MEMBER if role is None else Role[role.upper()]
     with place.store() as store:
         made = store.driver.run(
             store.accounts.create(
@@ -125,8 +133,9 @@ def add(
                 rounds=store.rounds(),
                 octets_limit=quota,
                 messages_limit=messages,
-                role=Role.MEMBER if role is None else Role[role.upper()],
+                role=its_role,
                 sent_copies=None if sent is None else SentCopies[sent.upper()],
+                options=Option.SERVICE_FOLDERS if service_folders and its_role is not Role.APP else NO_OPTIONS,
             )
         )
     _show_new(made, as_json)
@@ -198,6 +207,11 @@ def enable(place: Place, address: Address) -> None:
     default=None,
     help="Whether a message that POP3 fetched counts as read for IMAP clients.",
 )
+@click.option(
+    "--service-folders/--no-service-folders",
+    default=None,
+    help="Whether the server keeps the folder Devices; without it what lies there becomes ordinary mail.",
+)
 @click.option("--quota", type=limit_of(SIZE), help="Octets the account may hold, such as 5GiB, or none for no limit.")
 @click.option("--messages", type=limit_of(count), help="Messages the account may hold, or none for no limit.")
 @json_option
@@ -208,6 +222,7 @@ def set_settings(
     sent: str | None,
     role: str | None,
     retrieve_marks_seen: bool | None,
+    service_folders: bool | None,
     quota: int | NoLimit | None,
     messages: int | NoLimit | None,
     as_json: bool,
@@ -222,18 +237,19 @@ def set_settings(
         changes["octets_limit"] = quota if isinstance(quota, int) else None
     if messages is not None:
         changes["messages_limit"] = messages if isinstance(messages, int) else None
-    if not changes and retrieve_marks_seen is None:
+    wanted = {Option.RETRIEVE_MARKS_SEEN: retrieve_marks_seen, Option.SERVICE_FOLDERS: service_folders}
+    options = {option: is_wanted for option, is_wanted in wanted.items() if is_wanted is not None}
+    if not changes and not options:
         raise click.UsageError("Name at least one setting; certmaild user show ADDRESS shows them.")
 
     def change(account: Account) -> Account:
-        options = account.options
-        if retrieve_marks_seen is not None:
-            options &= ~Option.RETRIEVE_MARKS_SEEN
-            options |= Option.RETRIEVE_MARKS_SEEN if retrieve_marks_seen else NO_OPTIONS
-        return replace(account, options=options, **changes)
+        chosen = account.options
+        for option, is_wanted in options.items():
+            chosen = chosen | option if is_wanted else chosen & ~option
+        return replace(account, options=chosen, **changes)
 
     with place.store() as store:
-        words = changes if retrieve_marks_seen is None else changes | {"retrieve marks seen": retrieve_marks_seen}
+        words = changes | {str(option.name).lower(): is_wanted for option, is_wanted in options.items()}
         store.driver.run(store.accounts.change(address, change, detail=_in_words(words)))
         view = store.driver.run(show_account(store.engine, store.secrets, address))
     _show_one(view, as_json)

@@ -127,12 +127,14 @@ class ServiceMail:
         blob, facts = await self._stored(self.octets(letter, path))
         return self._into(reader, path, blob, facts, self._random(6).hex(), self._seconds(), special_use, flags)
 
-    async def replace(self, user_id: UserId, mid: Mid, letter: EmailMessage, *, special_use: int = 0) -> Placed:
+    async def replace(
+        self, user_id: UserId, mid: Mid, letter: EmailMessage, *, special_use: int = 0, flags: int = 0
+    ) -> Placed:
         """What puts a letter in the place of another: of that nobody reads a word from the commit on.
 
         It is expunged at the user's next absorb, in which the new one comes. Raises as `place`.
         """
-        placed = await self.place(letter, user_id, special_use=special_use)
+        placed = await self.place(letter, user_id, special_use=special_use, flags=flags)
         secrets, now = self._secrets, int(self._seconds())
 
         def work(txn: WriteTxn) -> None:

@@ -3,22 +3,24 @@
 Content is looked at in memory and never stored. Mail from other servers never comes here (`certmaild.routing`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 
 from twisted.logger import Logger
 
 from certmaild.filing import InThread
 from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.keystore.users import KeyRing
 from certmaild.mailbox.account_rows import read_account, read_credential
-from certmaild.mailbox.interfaces import Engine, ReadTxn
+from certmaild.mailbox.identifiers import Mid, UserId
+from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout_accounts import MAIL_SCOPES, Kind, Role, Scope
 from certmaild.protocols.interfaces import Login
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.reports.service_mail import ServiceMail
 from certmaild.routing import Service
 from certmaild.services import texts
-from certmaild.services.interfaces import Clerk, Request
+from certmaild.services.interfaces import Answer, Clerk, Request
 from certmaild.services.letters import Letter, NotObeyed, read_letter
 
 log = Logger()
@@ -34,7 +36,10 @@ AUTOMATIC = Refusal(550, "5.7.1", "Service addresses do not take automatic messa
 
 
 class Desk:
-    """Hands requests to the clerks. ``clerks``: by local part; an address without one is answered with help."""
+    """Hands requests to the clerks. ``clerks``: by local part; an address without one is answered with help.
+
+    ``stirred`` is told whose devices may be others now.
+    """
 
     def __init__(
         self,
@@ -43,12 +48,14 @@ class Desk:
         mail: ServiceMail,
         in_thread: InThread,
         clerks: Mapping[str, Clerk],
+        stirred: Callable[[UserId, KeyRing], None] = lambda user_id, keys: None,
     ) -> None:
         self._engine = engine
         self._secrets = secrets
         self._mail = mail
         self._in_thread = in_thread
         self._clerks = clerks
+        self._stirred = stirred
 
     async def check(self, login: Login) -> None:
         """Whether this log-in may command, at RCPT. Raises `Refusal`.
@@ -86,9 +93,21 @@ class Desk:
         answer = None if clerk is None else await clerk.answer(request)
         if answer is None:
             answer = texts.not_understood(request)
-        placed = await self._mail.place(_threaded(answer, request, letter), login.user_id)
-        await self._engine.write(placed.file, grows=True)
+        answer = answer if isinstance(answer, Answer) else Answer(answer, _nothing)
+        placed = await self._mail.place(_threaded(answer.letter, request, letter), login.user_id)
+        also = answer.also
+
+        def work(txn: WriteTxn) -> None:
+            placed.file(txn)
+            also(txn, placed.mid)
+
+        await self._engine.write(work, holding=login.keys, grows=True)
+        self._stirred(login.user_id, login.keys)
         log.info("{service}@ was asked by {user}", service=service.name, user=login.user_id.hex())
+
+
+def _nothing(_txn: WriteTxn, _mid: Mid) -> None:
+    """What goes with most answers."""
 
 
 def _threaded(answer: EmailMessage, request: Request, letter: Letter) -> EmailMessage:

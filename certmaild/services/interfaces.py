@@ -1,9 +1,12 @@
 """What the desk gives to whoever answers at one service address, and what it wants back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Protocol
 
+from certmaild.mailbox.identifiers import Mid
+from certmaild.mailbox.interfaces import WriteTxn
 from certmaild.protocols.interfaces import Login
 
 
@@ -34,13 +37,22 @@ class Request:
         return [line.strip() for line in found if line.strip()]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A letter, and what is done in the transaction that files it under this id in the requester's INBOX."""
+
+    letter: EmailMessage
+    also: Callable[[WriteTxn, Mid], None]
+    """May be run again; a `Refusal` that it raises leaves nothing done, and is the answer to the message."""
+
+
 class Clerk(Protocol):
     """Answers what is written to one service address."""
 
-    async def answer(self, request: Request) -> EmailMessage | None:
+    async def answer(self, request: Request) -> EmailMessage | Answer | None:
         """Do what is asked and say so; None when the request was no command of his, and help is sent.
 
-        What he changed is committed when he answers. From, To, Subject and threading are added where they are missing;
-        the answer is sealed for the requester alone.
+        What he changed is committed when he answers, or with the answer. From, To, Subject and threading are added
+        where they are missing; the answer is sealed for the requester alone.
         """
         ...
