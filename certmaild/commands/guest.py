@@ -100,7 +100,10 @@ def remove(place: Place, address: Address, yes: bool) -> None:
 @click.option("--language", default="", help="Of the notice, such as de.")
 @pass_place
 def invite(place: Place, address: Address, inviter: Address, language: str) -> None:
-    """Make a mailbox for ADDRESS: the code comes to the member's INBOX, a notice goes to ADDRESS."""
+    """Make a mailbox for ADDRESS; its code goes to the member.
+
+    The notice goes to ADDRESS, and the code to the member's INBOX.
+    """
     config = place.config
     if config.invite.domain is None:
         raise Failed("There are no guests here: the configuration's table [invite] names no domain.")
