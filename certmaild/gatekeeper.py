@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -54,6 +53,7 @@ from certmaild.protocols.interfaces import (
     TooManySessions,
 )
 from certmaild.protocols.limits import Limits
+from certmaild.protocols.transport import Clock
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Attempt, Throttle
 from certmaild.upkeep import Upkeep
@@ -71,23 +71,12 @@ SWEEP_S = 60
 SESSIONS = b"sessions"
 """Name of a count: all log-ins."""
 ABSORB_S = 2.0
+CLOSING = "The server is about to stop, try again later"
 Guessed = Callable[[UserId], None]
 """Told of each wrong code that was tried at somebody who has one."""
 _BY_ID = frozenset({Kind.DEVICE, Kind.RECOVERY})
 _PASSWORD = frozenset({Kind.PASSWORD})
 _PICKUP = frozenset({Kind.PICKUP})
-
-
-class Clock(Protocol):
-    """What is needed of the reactor (`IReactorTime`)."""
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
-        """Run something later."""
-        ...
-
-    def seconds(self) -> float:
-        """Seconds since 1970."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +143,8 @@ class InProcessGatekeeper:
         self._cache = self._new_cache() if caching else None
         self._throttle = Throttle(clock.seconds) if throttle is None else throttle
         self._waiting: Counter[str] = Counter()
+        self._pauses: set[Deferred[None]] = set()
+        self._is_closing = False
         self._sessions: dict[int, Session] = {}
         self._upkeep = Upkeep(engine, secrets, slow, clock.seconds, rounds)
         self._sweeping = LoopingCall(self._sweep)
@@ -283,9 +274,23 @@ class InProcessGatekeeper:
                 del self._waiting[attempt.network]
 
     async def _pause(self, seconds: float) -> None:
+        if self._is_closing:
+            raise LogInUnavailable(CLOSING)
         pause: Deferred[None] = Deferred()
-        self._clock.callLater(seconds, pause.callback, None)
-        await pause
+        timer = self._clock.callLater(seconds, pause.callback, None)
+        self._pauses.add(pause)
+        try:
+            await pause
+        finally:
+            self._pauses.discard(pause)
+            if timer.active():
+                timer.cancel()
+
+    def let_nobody_wait(self) -> None:
+        """The server stops: who waits is told to try again later, now. Else a flood of guesses would hold it up."""
+        self._is_closing = True
+        for pause in tuple(self._pauses):
+            pause.errback(LogInUnavailable(CLOSING))
 
     async def _by_code(self, target: Target, password: bytes, service: Service, peer: str) -> Proven | None:
         """A device password or recovery code: one record is read, nothing is stretched."""

@@ -227,13 +227,13 @@ class House:
             clock,
             self._in_thread,
         )
-        self.client_watches.watches.append(self.codes.first_session)
         self.gatekeeper.guessed = self.codes.guesses.note
         self.codes.guesses.start()
         self.relays = RelayWatch(
             self.engine, self.secrets, self.correspondence.mail, config.relays, seconds=clock.seconds
         )
-        self.client_watches.watches.append(self.relays)
+        # Whom a relay's policy sends away has not come in: no code is used up by it.
+        self.client_watches.watches += [self.relays, self.codes.first_session]
         self.desk = self._make_desk()
         self.delivery = self._make_delivery(config, self.inspector)
         self.held = self._make_delivery(config, None)
@@ -444,6 +444,7 @@ class House:
             self._daily.stop()
         leaving = [factory.connections.shut_down() for factory in self.factories]
         if self._sweeping is not None:
+            self.gatekeeper.let_nobody_wait()
             leaving.append(Deferred.fromCoroutine(self.sending.stop()))
         gone = DeferredList(leaving, consumeErrors=True)
         late = self.reactor.callLater(self.config.shutdown_time, self.cut_off)

@@ -4,6 +4,8 @@ The first session finds a message with a password and a recovery code. The first
 brings in what was kept out of sight until then. A recovery code is answered with a new password in the folder Devices.
 """
 
+from dataclasses import replace
+
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -19,7 +21,7 @@ from certmaild.mailbox.folders import INBOX, read_rows
 from certmaild.mailbox.guests import read_guest, write_bequest, write_guest
 from certmaild.mailbox.identifiers import CredentialId, Mid, UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
-from certmaild.mailbox.layout_accounts import PICKUP_ID, Kind
+from certmaild.mailbox.layout_accounts import PICKUP_ID, Kind, Option
 from certmaild.mailbox.layout_guests import AuditRow, GuestRow, Service, ServiceRow
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.ownership import read_own
@@ -242,12 +244,20 @@ class FirstSession:
                 return
             account_rows.write_credential(txn, user_id, made.credential_id, row)
             note_made(txn, secrets, user_id, made.credential_id, now=now, by="recovery code")
+            self._want_folders(txn, user_id)
             placed.file(txn)
             write_mark(txn, secrets, user_id, placed.mid, mark)
             told.file(txn)
             txn.announce(Change(ChangeKind.ACCOUNT, user_id))
 
         await self._engine.write(work, grows=True)
+
+    def _want_folders(self, txn: WriteTxn, user_id: UserId) -> None:
+        """The devices are to be seen: from now on the server keeps a message for each."""
+        account = account_rows.read_account(txn, self._secrets, user_id)
+        if account is not None and Option.SERVICE_FOLDERS not in account.options:
+            wanted = replace(account, options=account.options | Option.SERVICE_FOLDERS)
+            account_rows.write_account(txn, self._secrets, user_id, wanted)
 
     def _waits_unused(self, txn: ReadTxn, user_id: UserId) -> bool:
         """Whether a message still shows a password that was made so and nobody has used."""

@@ -387,6 +387,19 @@ def test_a_flood_from_one_address_is_answered_slowly(house: House) -> None:
         one.addErrback(lambda failure: None)
 
 
+def test_who_waits_does_not_hold_up_the_end(house: House) -> None:
+    waiting = [house.begin("bob", "wrong") for _ in range(8)]
+    late = [one for one in waiting if not one.called]
+    assert late
+    house.gatekeeper.let_nobody_wait()
+    for one in [*late, house.begin("bob", "wrong")]:
+        with pytest.raises(LogInUnavailable):
+            run(one)
+    assert not [call for call in house.clock.getDelayedCalls() if call.time > house.clock.seconds() + 1]
+    for one in waiting:
+        one.addErrback(lambda _: None)
+
+
 def test_a_fault_of_the_store_is_no_wrong_password(house: House) -> None:
     with (
         patch.object(LmdbEngine, "read", side_effect=StoreUnavailable),
