@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from certmaild.chores import DAY_S, Chores
-from certmaild.client_setup.files import FileShelf, fixed_files
+from certmaild.client_setup.files import FileShelf
 from certmaild.client_watches import ClientWatches
 from certmaild.config import Config
 from certmaild.correspondence import Correspondence
@@ -369,7 +369,7 @@ class House:
             return factory
 
         def https() -> Any:
-            return self._in_tls(WebFactory(_shelf(config), doorkeeper, limits, self.reactor), Application.WEB)
+            return self._in_tls(WebFactory(self._shelf(config), doorkeeper, limits, self.reactor), Application.WEB)
 
         return {
             "imaps": imaps,
@@ -430,11 +430,15 @@ class House:
         self.edge.reload()
         self._shelve_anew()
 
+    def _shelf(self, config: Config) -> FileShelf:
+        facts = gather(config)
+        return FileShelf(config, None if facts.authority else sts_policy(facts), self.edge.identity)
+
     def _shelve_anew(self) -> None:
         """Profiles are signed by the certificate, and all the files tell the settings."""
         for factory in self.factories:
             if isinstance(factory, WebFactory):
-                factory.shelf = _shelf(self.config)
+                factory.shelf = self._shelf(self.config)
 
     async def close(self) -> None:
         """End all sessions politely within the time set, then let go of the store."""
@@ -471,11 +475,6 @@ class House:
             factory.connections.cut_off()
         if self._sweeping is not None:
             self.sending.cut_off()
-
-
-def _shelf(config: Config) -> FileShelf:
-    facts = gather(config)
-    return FileShelf(fixed_files(config, None if facts.authority else sts_policy(facts)))
 
 
 def _terrain(listener: Listener, config: Config) -> Terrain:

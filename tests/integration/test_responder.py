@@ -138,14 +138,14 @@ def test_the_hundred_and_first_of_an_address_is_not_served_and_another_is(web: D
     crowd = [dial(web, "https", "127.0.0.9") for _ in range(100)]
 
     def is_turned_away() -> bool:
-        with dial(web, "https", "127.0.0.9") as late:
-            late.settimeout(1)
-            try:
+        try:
+            with dial(web, "https", "127.0.0.9") as late:
+                late.settimeout(1)
                 return late.recv(1) == b""
-            except TimeoutError:
-                return False  # the crowd is not all counted yet
-            except ConnectionError:
-                return True
+        except TimeoutError:
+            return False  # the crowd is not all counted yet
+        except ConnectionError:
+            return True
 
     assert eventually(is_turned_away)
     assert fetch(web, HOST, PATH)[0] == 200
