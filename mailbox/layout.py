@@ -62,7 +62,6 @@ class Table(StrEnum):
     GUEST = "guest"
     BEQUEST = "bequest"
     HEARD = "heard"
-    DAILY = "daily"
     SERVICE = "service"
     AUDIT = "audit"
     GROUP = "group"
