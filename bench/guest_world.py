@@ -1,11 +1,11 @@
 """What surrounds a guest's way in: the DNS of his ordinary domain, and a Postfix that takes what is sent there.
 
-The daemon sends through that Postfix as its smart host, proven by an authority that ``SSL_CERT_FILE`` names. Every
-domain has an MX record and proves itself by nothing, so that mail for it invites (``when = "unproven"``).
+That Postfix is the MX host of every domain, at port 25 of a loopback address of its own. No domain proves itself, so
+that mail for it invites (``when = "unproven"``).
 """
 
 import email
-import os
+import random
 import socket
 import threading
 import time
@@ -24,13 +24,14 @@ ORDINARY = "ordinary.example"
 """Where guests have their ordinary addresses."""
 GUESTS = "guest.example.com"
 """Of their account names."""
-PATIENCE_S = 60
+PATIENCE_S = 30
 
 
 class OrdinaryZone:
-    """A DNS server on a free UDP port of 127.0.0.1: MX and A for every domain, no TLSA, no policy, no DNSSEC."""
+    """A DNS server on a free UDP port of 127.0.0.1: all domains have their MX host at ``address``; no DNSSEC."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self._address = address
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         threading.Thread(target=self._serve, daemon=True).start()
@@ -49,7 +50,7 @@ class OrdinaryZone:
             if kind == "MX" and not name.startswith("_"):
                 response.answer.append(dns.rrset.from_text(name, 300, "IN", "MX", f"10 mail.{ORDINARY}."))
             elif kind == "A" and name == f"mail.{ORDINARY}.":
-                response.answer.append(dns.rrset.from_text(name, 300, "IN", "A", "127.0.0.1"))
+                response.answer.append(dns.rrset.from_text(name, 300, "IN", "A", self._address))
             self._socket.sendto(response.to_wire(), peer)
 
 
@@ -61,13 +62,13 @@ class Post:
 
     def received(self, address: str) -> list[EmailMessage]:
         """Messages for an address, oldest first."""
-        found = []
-        for path in sorted((self.sink.folder / "mail" / "all" / "new").glob("*"), key=lambda one: one.stat().st_mtime):
-            message = email.message_from_bytes(path.read_bytes(), policy=default)
-            # Postfix puts the address of the envelope here.
-            if str(message["X-Original-To"]).lower() == address.lower():
-                found.append(message)
-        return found
+        return [one for one in self.everything() if recipient_of(one) == address.lower()]
+
+    def everything(self, domain: str = "") -> list[EmailMessage]:
+        """Messages for whomever, at any domain or this one."""
+        paths = (self.sink.folder / "mail" / "all" / "new").glob("*")
+        found = [email.message_from_bytes(path.read_bytes(), policy=default) for path in sorted(paths, key=_age)]
+        return [one for one in found if recipient_of(one).endswith(domain)]
 
     def wait_for(self, address: str, count: int = 1, *, within_s: float = PATIENCE_S) -> list[EmailMessage]:
         """The same, once there are so many."""
@@ -79,6 +80,15 @@ class Post:
         return found
 
 
+def recipient_of(message: EmailMessage) -> str:
+    """The address of the envelope, which Postfix notes, in lower case."""
+    return str(message["X-Original-To"]).lower()
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
+
+
 @dataclass
 class GuestWorld:
     """What runs."""
@@ -88,10 +98,9 @@ class GuestWorld:
 
     def tables(self, *, invite: str = "", outbound: str = "") -> str:
         """TOML of a daemon that invites; further lines for these tables."""
-        smart_host = f'"localhost:{self.post.sink.port}"'
         return (
             f'[invite]\ndomain = "{GUESTS}"\n{invite}\n'
-            f'[outbound]\nsmart_host = {smart_host}\nretry = "1s"\nlongest_retry = "2s"\n{outbound}\n'
+            f'[outbound]\nloopback = true\nretry = "1s"\nlongest_retry = "2s"\n{outbound}\n'
             f'[resolver]\naddresses = ["{self.zone.resolver}"]\n'
         )
 
@@ -99,15 +108,8 @@ class GuestWorld:
 @contextmanager
 def guest_world(folder: Path, *settings: str) -> Iterator[GuestWorld]:
     """All of it; Postfix's sockets lie below ``folder``, whose name is short. ``settings`` are lines of its main.cf."""
-    own = ("virtual_mailbox_domains = static:all", "virtual_mailbox_maps = static:all/", "virtual_alias_maps =")
-    sink = Sink(folder / "sink", settings=(*own, *settings)).set_up()
-    before = os.environ.get("SSL_CERT_FILE")
-    os.environ["SSL_CERT_FILE"] = str(sink.ca_file)
-    try:
-        with sink:
-            yield GuestWorld(Post(sink), OrdinaryZone())
-    finally:
-        if before is None:
-            del os.environ["SSL_CERT_FILE"]
-        else:
-            os.environ["SSL_CERT_FILE"] = before
+    own = ("virtual_mailbox_domains = static:all", "virtual_mailbox_maps = static:all/")
+    # Nobody else on this machine has port 25 of it.
+    address = f"127.{random.randrange(16, 250)}.{random.randrange(250)}.{random.randrange(1, 250)}"
+    with Sink(folder / "sink", settings=(*own, *settings), port=25, address=address) as sink:
+        yield GuestWorld(Post(sink), OrdinaryZone(address))

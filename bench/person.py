@@ -14,7 +14,7 @@ from email.policy import SMTP, default
 
 from server import Account, Server
 
-PATIENCE_S = 60
+PATIENCE_S = 30
 PICKUP_CODE = re.compile(r"\b(?:[0-9A-HJKMNP-TV-Z]{4}-){4}[0-9A-HJKMNP-TV-Z]\b")
 """Four groups of four letters and a check letter."""
 DEVICE_PASSWORD = re.compile(r"\b(?:[0-9A-HJKMNP-TV-Z]{4}-){7}[0-9A-HJKMNP-TV-Z]{4}\b")

@@ -18,7 +18,7 @@ MAIL_ID = 8
 
 @dataclass
 class Sink:
-    """Postfix on ``port`` of 127.0.0.1, named ``localhost`` in its certificate, for `DOMAIN`."""
+    """Postfix on ``port`` of ``address``, named ``localhost`` in its certificate, for `DOMAIN`."""
 
     folder: Path
     keeps: bool = True
@@ -26,6 +26,7 @@ class Sink:
     settings: tuple[str, ...] = ()
     """Further lines of ``main.cf``."""
     port: int = field(default=0)
+    address: str = "127.0.0.1"
     _postfix: Postfix = field(init=False, repr=False)
 
     def set_up(self) -> "Sink":
@@ -50,7 +51,7 @@ class Sink:
             "smtpd_tls_mandatory_protocols = >=TLSv1.2",
             *self.settings,
         )
-        self._postfix = Postfix(self.folder, settings, [service(f"127.0.0.1:{self.port}")]).set_up()
+        self._postfix = Postfix(self.folder, settings, [service(f"{self.address}:{self.port}")]).set_up()
         (self.folder / "mail").mkdir(exist_ok=True)
         (self.folder / "mail").chmod(0o1777)
         write_certificate(self.folder)
@@ -92,6 +93,6 @@ class Sink:
 
     def partner(self, level: str = "secure", **more: str) -> str:
         """The ``[[partner]]`` with which certmaild sends here."""
-        lines = {"route": f'["127.0.0.1:{self.port}"]', "level": f'"{level}"', "ca": f'"{self.ca_file}"', **more}
+        lines = {"route": f'["{self.address}:{self.port}"]', "level": f'"{level}"', "ca": f'"{self.ca_file}"', **more}
         body = "\n".join(f"{key} = {value}" for key, value in lines.items())
         return f'[[partner]]\ndomain = "{DOMAIN}"\nnames = ["localhost"]\n{body}\n'

@@ -23,6 +23,8 @@ from certmaild.config_file import (
 from certmaild.keystore.certificates import PrivateFiles
 from certmaild.keystore.tls import CertificateFiles
 from certmaild.keystore.tls_values import Level
+from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.layout_accounts import Role
 from certmaild.partners.reading import host_name, read_partner, split_host_port
 from certmaild.partners.record import PartnerRecord
@@ -502,9 +504,6 @@ class _Reader:
                 self._say("invite.languages", f'expected languages such as "en", found {language!r}')
         if not given.languages:
             self._say("invite.languages", "expected at least one language")
-        for one in given.domains:
-            if one.language and not re.fullmatch(r"[a-z]{2,3}", one.language):
-                self._say("invite.domains.language", f'expected a language such as "en", found {one.language!r}')
         return Invites(
             domain,
             When(given.when),
@@ -518,16 +517,39 @@ class _Reader:
             given.messages,
             given.invitations_per_sender,
             given.notices_per_domain,
-            tuple(
-                InviteDomain(
-                    self._host("invite.domains.domain", one.domain),
-                    Role.MEMBER if one.role == "member" else Role.GUEST,
-                    one.senders,
-                    one.language,
-                )
-                for one in given.domains
-            ),
+            self._invite_domains(domain),
         )
+
+    def _invite_domains(self, guests: str | None) -> tuple[InviteDomain, ...]:
+        """``guests``: the domain of guests' account names."""
+        found: dict[str, InviteDomain] = {}
+        for one in self._file.invite.domains:
+            domain = self._host("invite.domains.domain", one.domain)
+            if guests is None:
+                self._say("invite.domains", "expected invite.domain too: without it nobody is invited")
+            if domain == guests or domain in found:
+                self._say("invite.domains.domain", f"{domain} is the guests' own, or stands there twice")
+            if one.role == "member" and domain not in self._domains():
+                words = f'"member" is for domains that are hosted here, and {domain} is not in domains'
+                self._say("invite.domains.role", words)
+            if one.language and not re.fullmatch(r"[a-z]{2,3}", one.language):
+                self._say("invite.domains.language", f'expected a language such as "en", found {one.language!r}')
+            senders = tuple(self._inviter(sender) for sender in one.senders)
+            role = Role.MEMBER if one.role == "member" else Role.GUEST
+            found[domain] = InviteDomain(domain, role, senders, one.language)
+        return tuple(found.values())
+
+    def _inviter(self, given: str) -> str:
+        """An address in the form to compare with, or ``@`` and a domain."""
+        if given.startswith("@"):
+            return "@" + self._host("invite.domains.senders", given[1:])
+        try:
+            return canonical(given).lookup
+        except AddressError:
+            self._say(
+                "invite.domains.senders", f'expected addresses, or domains such as "@example.com", found {given!r}'
+            )
+            return ""
 
     def _devices(self) -> Devices:
         given = self._file.devices

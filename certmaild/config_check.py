@@ -1,6 +1,7 @@
 """What `certmaild config check` says beside what reading raises, and what a running server takes of a new file."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -48,6 +49,9 @@ def check(config: Config) -> Findings:
     secret = config.outbound.smart_host_password_file
     if secret is not None and not os.access(secret, os.R_OK):
         problems.append(f"the smart host's password cannot be read from {secret}.")
+    command = config.invite.code_command
+    if command and shutil.which(command[0]) is None:
+        problems.append(f"the code command {command[0]} is no program that can be run.")
     if not config.listen.ports():
         problems.append("no listener is on: the table [listen] names no port.")
     if config.data == config.secrets:

@@ -188,7 +188,7 @@ class _RelaysFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _COUNTS = frozenset(
-    "recipients connections_per_address connections sessions_per_credential sessions_per_mailbox "
+    "recipients recipients_elsewhere connections_per_address connections sessions_per_credential sessions_per_mailbox "
     "bad_commands_before_login bad_commands commands_in_flight mime_parts mime_depth dkim_signatures".split()
 )
 

@@ -6,6 +6,7 @@ from twisted.logger import Logger
 
 from certmaild.config import Config
 from certmaild.dkim.key_files import KeyFiles
+from certmaild.guests.notices import Notices
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.directory import Directory
@@ -51,10 +52,12 @@ class Correspondence:
             signer=lambda: self.signer,
         )
         self.reporter = SenderReports(self.mail, seconds=seconds)
+        self.notices = Notices(secrets, lambda: self._invites, seconds)
 
     def take_over(self, config: Config) -> None:
         """Go by this configuration from now on."""
         self.spool.times = times_of(config.outbound)
+        self._invites = config.invite
         self.router = Router(
             self.directory,
             config.domains,
@@ -62,7 +65,7 @@ class Correspondence:
             partners=self._partners,
             seconds=self._seconds,
             level=config.outbound.level,
-            guest_domain=config.invite.domain,
+            invites=config.invite,
         )
         self.signer = Signer(config.mail_domains, self._keys.signing)
         self._name = ServerName(config.hostname, config.domains[0], config.limits, config.padding)

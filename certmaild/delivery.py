@@ -5,16 +5,19 @@ Content goes, piece by piece, through the header edit into the blob writer and t
 """
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from certmaild.filing import DeliverySettings, Filing, Finished, InThread, held_until
+from certmaild.guests.decision import Decided, Decisions
+from certmaild.guests.invitations import Invitations
+from certmaild.guests.marks import read_marks
 from certmaild.inbound.inspection import NOT_LOOKED_AT, Inspection, Inspector, Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
-from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.blobs import BlobWriter
 from certmaild.mailbox.cards import facts_of
 from certmaild.mailbox.directory import Directory
@@ -29,7 +32,7 @@ from certmaild.protocols.interfaces import Login
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.interfaces import Hop
 from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
-from certmaild.routing import Refuse, Relay, Router, Sealed, Service
+from certmaild.routing import Invite, Refuse, Relay, Router, Sealed, Service, Undecided
 from certmaild.services.desk import ALONE, MOST_OCTETS, TOO_LONG, Desk
 from certmaild.tally import Tally
 from certmaild.trace import (
@@ -60,7 +63,8 @@ class Delivery:
     """Reception of mail into the store: what `certmaild.protocols.smtp.interfaces.Reception` asks.
 
     ``others_first`` (`Turns.others_first`) lets the reactor hear everybody before messages are worked on;
-    ``inspector`` looks at mail from other servers; ``desk`` takes what is written to service addresses.
+    ``inspector`` looks at mail from other servers; ``desk`` takes what is written to service addresses;
+    without ``decisions`` and ``invitations`` nobody becomes a guest.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Delivery:
         reporter: Reporter | None = None,
         signer: Callable[[], Signer | None] = lambda: None,
         desk: Desk | None = None,
+        decisions: Decisions | None = None,
+        invitations: Invitations | None = None,
     ) -> None:
         self.engine = engine
         self.directory = directory
@@ -94,7 +100,9 @@ class Delivery:
             in_thread=in_thread,
             spool=spool,
             reporter=reporter,
+            invitations=invitations,
         )
+        self.decisions = decisions
         self.signer = signer
         self.desk = desk
         self.seconds = seconds
@@ -169,7 +177,9 @@ class MailTransaction:
         self._counted = 0
         self._began_s = began_s
         self._sealed: dict[bytes, tuple[Sealed, RcptArguments]] = {}
-        self._outside: dict[bytes, tuple[Relay, RcptArguments]] = {}
+        self._outside: dict[bytes, tuple[Relay | Undecided, RcptArguments]] = {}
+        self._invited: dict[bytes, tuple[Invite, RcptArguments]] = {}
+        self._mark = ""
         self._departure: Departure | None = None
         self._service: Service | None = None
         self.queue_id = delivery.random(6).hex()
@@ -191,6 +201,7 @@ class MailTransaction:
             sender=None if login is None else login.address,
             declared_size=self._mail.size,
             require_tls=self._mail.require_tls,
+            is_partner=self._hop.is_partner if self._inspection is None else self._inspection.proves_partner,
         )
         if isinstance(route, Refuse):
             raise route.refusal
@@ -201,7 +212,9 @@ class MailTransaction:
             raise ALONE
         if isinstance(route, Sealed):
             self._sealed.setdefault(route.recipient.user_id, (route, recipient))
-        elif isinstance(route, Relay):
+        elif isinstance(route, Invite):
+            self._invited.setdefault(route.address.base.key, (route, recipient))
+        elif isinstance(route, Relay | Undecided):
             self._outside.setdefault(route.address.key, (route, recipient))
             self._departure = self._departure or Departure(self._delivery.signer())
         else:
@@ -211,7 +224,7 @@ class MailTransaction:
         login, desk = self._hop.login, self._delivery.desk
         if login is None or desk is None:
             raise Refusal(550, "5.7.1", "No route to this recipient")
-        if self._sealed or self._outside or self._service is not None:
+        if self._sealed or self._outside or self._invited or self._service is not None:
             raise ALONE
         await desk.check(login)
         self._service = service
@@ -259,6 +272,7 @@ class MailTransaction:
                     await pause
             await self._check_authors()
             verdict = await self._inspect()
+            relays, refused = await self._decide()
             stored = await blob.finish()
             self._blob = None
         except StoreUnavailable as error:
@@ -277,10 +291,13 @@ class MailTransaction:
                     facts,
                     self._began_s,
                     tuple(self._sealed.values()),
-                    tuple(self._outside.values()),
+                    relays,
+                    tuple(self._invited.values()),
+                    refused,
                     self._stored_header,
                     self._departure,
                     verdict,
+                    self._partners(),
                 )
             )
         except BaseException as error:
@@ -365,15 +382,49 @@ class MailTransaction:
         if self._hop.login is None:
             return facts.header
         missing = b""
+        if not facts.froms:
+            # Without one nobody says whose message it is, and DKIM has nothing to sign (RFC 6409 section 8).
+            missing += f"From: {canonical(self._hop.login.address).wire}\r\n".encode()
         if not facts.has_date:
             missing += b"Date: " + self._delivery.filing.date(self._delivery.seconds()) + b"\r\n"
         if not facts.has_message_id:
             name = self._delivery.random(16).hex()
             missing += f"Message-ID: <{name}@{settings.hostname}>\r\n".encode()
-        return missing + facts.header
+        marked = read_marks(facts.header)
+        self._mark = marked.reason
+        return missing + marked.header
+
+    async def _decide(self) -> tuple[list[tuple[Relay, RcptArguments]], list[tuple[Address, RcptArguments, Refusal]]]:
+        """Fix the routes that RCPT left open: who is outside, who cannot be reached. Raises `Refusal` if nobody can."""
+        relays: list[tuple[Relay, RcptArguments]] = []
+        undecided = [(one, given) for one, given in self._outside.values() if isinstance(one, Undecided)]
+        decisions, decided = self._delivery.decisions, Decided()
+        if decisions is not None and undecided:
+            decided = await decisions.decide(undecided, self._mark, has_sender=bool(self._mail.reverse_path.local))
+            if self._has_ended:
+                raise BUSY
+        others = decided.others
+        for one, given in self._outside.values():
+            relay = decided.relays.get(one.address, one.relay) if isinstance(one, Undecided) else one
+            if one.address not in others:
+                relays.append((relay, given))
+        for invite, given in decided.invited:
+            self._invited.setdefault(invite.address.base.key, (invite, given))
+        if decided.refused and not (self._sealed or relays or self._invited):
+            raise decided.refused[0][2]
+        return relays, decided.refused
+
+    def _partners(self) -> Sequence[Address]:
+        """Who wrote it in a proven partner's name."""
+        if self._inspection is None or self._facts is None:
+            return ()
+        return self._inspection.partner_addresses(self._facts.froms)
 
     async def _check_authors(self) -> None:
-        """On submission every From and Sender is one's own (PROTOCOLS section 7)."""
+        """On submission every From and Sender is one's own (PROTOCOLS section 7).
+
+        What leaves bears an address of our domains: a guest's ordinary one is not ours to send from.
+        """
         login, facts = self._hop.login, self._facts
         if login is None or facts is None:
             return
@@ -383,6 +434,12 @@ class MailTransaction:
                 if author not in seen and not await self._delivery.owns(login, author):
                     raise Refusal(550, "5.7.1", "From or Sender is not your address")
                 seen.add(author)
+        if self._outside and not all(self._is_ours(one) for one in (*seen, str(self._mail.reverse_path))):
+            words = f"To write to other domains, put {login.address} into From (and the sender's address)"
+            raise Refusal(550, "5.7.1", words)
+
+    def _is_ours(self, address: str) -> bool:
+        return not address or self._delivery.router.is_hosted(canonical(address).domain)
 
     async def _inspect(self) -> Verdict:
         if self._inspection is None or self._facts is None:

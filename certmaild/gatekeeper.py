@@ -8,11 +8,11 @@ form of a pickup code is compared as one first, and so for every name.
 import ipaddress
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -23,11 +23,11 @@ from certmaild.keystore.secret import Secret
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import KeyRing
 from certmaild.login_cache import HeldKeys, LoginCache, SharedLogins, digest_of
+from certmaild.login_names import addresses_of, find_only
 from certmaild.mailbox import account_rows, ways_in
-from certmaild.mailbox.account_rows import Target, find_address
-from certmaild.mailbox.addresses import Address, canonical
+from certmaild.mailbox.account_rows import Target
 from certmaild.mailbox.changes import Change, ChangeKind
-from certmaild.mailbox.errors import AddressError
+from certmaild.mailbox.errors import MailboxError
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import Engine
 from certmaild.mailbox.layout_accounts import (
@@ -40,6 +40,7 @@ from certmaild.mailbox.layout_accounts import (
     Scope,
     State,
 )
+from certmaild.mailbox.narrow import narrowed
 from certmaild.mailbox.opened import OpenMailbox
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.ways_in import Keyed
@@ -52,6 +53,7 @@ from certmaild.protocols.interfaces import (
     TooManySessions,
 )
 from certmaild.protocols.limits import Limits
+from certmaild.protocols.transport import Clock
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Attempt, Throttle
 from certmaild.upkeep import Upkeep
@@ -68,21 +70,13 @@ PUT_OFF_S = 5.0
 SWEEP_S = 60
 SESSIONS = b"sessions"
 """Name of a count: all log-ins."""
-_DEVICE = frozenset({Kind.DEVICE})
+ABSORB_S = 2.0
+CLOSING = "The server is about to stop, try again later"
+Guessed = Callable[[UserId], None]
+"""Told of each wrong code that was tried at somebody who has one."""
+_BY_ID = frozenset({Kind.DEVICE, Kind.RECOVERY})
 _PASSWORD = frozenset({Kind.PASSWORD})
 _PICKUP = frozenset({Kind.PICKUP})
-
-
-class Clock(Protocol):
-    """What is needed of the reactor (`IReactorTime`)."""
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
-        """Run something later."""
-        ...
-
-    def seconds(self) -> float:
-        """Seconds since 1970."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +104,7 @@ class Proven:
 class InProcessGatekeeper:
     """A `Gatekeeper`. ``slow`` hashes human passwords, ``quick`` asks the cache; ``rounds`` is what new hashes take.
 
-    ``domains`` are the hosted ones: with exactly one, a name without a domain is completed by it.
+    ``domains`` are all that have accounts: a name without a domain is whoever alone has it in any of them.
     """
 
     def __init__(
@@ -130,7 +124,9 @@ class InProcessGatekeeper:
         throttle: Throttle | None = None,
         shared_logins: SharedLogins | None = None,
         watch: ClientWatch | None = None,
+        guessed: Guessed = lambda user_id: None,
     ) -> None:
+        self.guessed = guessed
         self._watch = watch
         self._engine = engine
         self._secrets = secrets
@@ -147,6 +143,8 @@ class InProcessGatekeeper:
         self._cache = self._new_cache() if caching else None
         self._throttle = Throttle(clock.seconds) if throttle is None else throttle
         self._waiting: Counter[str] = Counter()
+        self._pauses: set[Deferred[None]] = set()
+        self._is_closing = False
         self._sessions: dict[int, Session] = {}
         self._upkeep = Upkeep(engine, secrets, slow, clock.seconds, rounds)
         self._sweeping = LoopingCall(self._sweep)
@@ -226,7 +224,7 @@ class InProcessGatekeeper:
             proven.user_id,
             proven.account.address,
             proven.credential_id,
-            Scope.IMAP_WRITE not in proven.head.scopes,
+            Scope.IMAP_WRITE not in proven.head.scopes and proven.head.kind is not Kind.RECOVERY,
             proven.keys,
             proven.head.kind,
             proven.head.created,
@@ -238,15 +236,15 @@ class InProcessGatekeeper:
         return session
 
     async def _prove(self, username: bytes, password: bytes, service: Service, peer: str) -> Proven:
-        address = self._address(username)
-        target = None if address is None else await self._engine.read(lambda txn: find_address(txn, address))
+        meant = addresses_of(username, self._domains)
+        target = await self._engine.read(lambda txn: find_only(txn, meant)) if meant else None
         proven = None if target is None else await self._by_code(target, password, service, peer)
         if proven is not None:
             return proven
         if target is not None:
             who = bytes(target.user_id)
         else:
-            who = username[:512] if address is None else address.base.key
+            who = meant[0].base.key if meant else username[:512]
         attempt = self._throttle.attempt(who, peer)
         try:
             proven = await self._by_pickup(target, who, password, service, attempt, peer)
@@ -262,14 +260,6 @@ class InProcessGatekeeper:
         attempt.succeeded()
         return proven
 
-    def _address(self, username: bytes) -> Address | None:
-        try:
-            if b"@" not in username and len(self._domains) == 1:
-                username += b"@" + self._domains[0].encode("ascii")
-            return canonical(username)
-        except AddressError:
-            return None
-
     async def _wait(self, attempt: Attempt, delay_s: float) -> None:
         if not delay_s:
             return
@@ -284,16 +274,30 @@ class InProcessGatekeeper:
                 del self._waiting[attempt.network]
 
     async def _pause(self, seconds: float) -> None:
+        if self._is_closing:
+            raise LogInUnavailable(CLOSING)
         pause: Deferred[None] = Deferred()
-        self._clock.callLater(seconds, pause.callback, None)
-        await pause
+        timer = self._clock.callLater(seconds, pause.callback, None)
+        self._pauses.add(pause)
+        try:
+            await pause
+        finally:
+            self._pauses.discard(pause)
+            if timer.active():
+                timer.cancel()
+
+    def let_nobody_wait(self) -> None:
+        """The server stops: who waits is told to try again later, now. Else a flood of guesses would hold it up."""
+        self._is_closing = True
+        for pause in tuple(self._pauses):
+            pause.errback(LogInUnavailable(CLOSING))
 
     async def _by_code(self, target: Target, password: bytes, service: Service, peer: str) -> Proven | None:
-        """A device password: one record is read, nothing is stretched."""
+        """A device password or recovery code: one record is read, nothing is stretched."""
         code = parse_device_password(password)
         if code is None or code.credential_id is None:
             return None
-        keyed = await self._read(target, CredentialId(code.credential_id), _DEVICE)
+        keyed = await self._read(target, CredentialId(code.credential_id), _BY_ID)
         if keyed is None:
             return None
         return self._opened(keyed, code.material, service, peer)
@@ -315,12 +319,21 @@ class InProcessGatekeeper:
         opened = await self._slow.run(
             peer, lambda: ways_in.stretch_and_open(self._secrets, keyed, code.material, salt, ways_in.PICKUP_ROUNDS)
         )
-        if keyed is None or opened is None:
+        if keyed is None:
             return None
-        if await self._stamp(keyed.user_id, keyed.credential_id) != keyed.stamp:
-            opened.root.wipe()
-            raise LogInUnavailable("The account changed just now, try again")
-        return self._enter(keyed, opened.root, service, peer, lambda: None)
+        if opened is None:
+            self.guessed(keyed.user_id)
+            return None
+        opened.root.wipe()
+        return await self._by_material(target, opened.material, service, peer)
+
+    async def _by_material(self, target: Target | None, material: bytes, service: Service, peer: str) -> Proven | None:
+        """By what a right code was stretched to, read anew: it may be sealed again while another session begins."""
+        keyed = None if target is None else await self._read(target, PICKUP_ID, _PICKUP)
+        root = None if keyed is None else ways_in.open_root(self._secrets, keyed, material)
+        if keyed is None or root is None:
+            return None
+        return self._enter(keyed, root, service, peer, lambda: self._upkeep.renew_pickup(keyed, material, root))
 
     async def _by_password(
         self, target: Target | None, who: bytes, password: bytes, service: Service, peer: str
@@ -446,7 +459,12 @@ class InProcessGatekeeper:
 
     async def open_mailbox(self, login: Login) -> OpenMailbox:
         """See `Gatekeeper.open_mailbox`."""
-        return self._mailboxes.open(login.user_id, login.address, login.keys)
+        whole = self._mailboxes.open(login.user_id, login.address, login.keys)
+        if login.kind is Kind.RECOVERY:
+            # The folder that is all there is to see may be made only now, by the message that shows a password.
+            with suppress(MailboxError):
+                await whole.absorb(at_most_s=ABSORB_S)
+        return narrowed(whole, login.kind)
 
     @property
     def sessions(self) -> int:
@@ -462,7 +480,7 @@ def _names(user_id: UserId, credential_id: CredentialId) -> tuple[bytes, bytes]:
 def _may(keyed: Keyed, service: Service, peer: str, now: float) -> bool:
     """Whether an active account's credential is for this service, not expired, and used from where it may be."""
     head = keyed.credential.head
-    if keyed.account.state is not State.ACTIVE or SCOPES[service] not in head.scopes:
+    if keyed.account.state is not State.ACTIVE or not _opens(head, service):
         return False
     if not _is_for(keyed.account, service):
         return False
@@ -474,6 +492,13 @@ def _may(keyed: Keyed, service: Service, peer: str, now: float) -> bool:
 def _is_for(account: Account, service: Service) -> bool:
     """Whether such an account may use the service at all: a program only submits, whatever its passwords open."""
     return account.role is not Role.APP or service is Service.SUBMISSION
+
+
+def _opens(head: CredentialHead, service: Service) -> bool:
+    """A recovery code opens what shows the folder Devices (`certmaild.mailbox.narrow`); all others by their scopes."""
+    if head.kind is Kind.RECOVERY:
+        return Scope.MANAGE in head.scopes and service is not Service.SUBMISSION
+    return SCOPES[service] in head.scopes
 
 
 def _is_within(peer: str, networks: bytes) -> bool:

@@ -69,7 +69,8 @@ class MailboxConnection:
         """As `CourierConnection.send`: one transaction for all whose mailboxes take it."""
         envelope = message.envelope
         hostname = self._delivery.settings.hostname
-        hop = Hop(f"held-{message.queue_id}", Listener.SUBMISSION, "127.0.0.1", hostname, True, None, None)
+        # Known to us: it comes to guests too, and has the limits of what was submitted.
+        hop = Hop(f"held-{message.queue_id}", Listener.SUBMISSION, "127.0.0.1", hostname, True, None, None, True)
         mail = MailArguments(envelope.reverse_path, message.size, envelope.utf8, BodyKind.EIGHT_BIT)
         fates: dict[Recipient, Fate] = {}
         try:

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from certmaild.chores import DAY_S, Chores
+from certmaild.client_setup.files import FileShelf
 from certmaild.client_watches import ClientWatches
 from certmaild.config import Config
 from certmaild.correspondence import Correspondence
@@ -26,7 +27,12 @@ from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
 from certmaild.filing import DeliverySettings
 from certmaild.gatekeeper import InProcessGatekeeper
+from certmaild.guests.codes import GuestCodes
+from certmaild.guests.decision import Decisions
+from certmaild.guests.invitations import Invitations
 from certmaild.guests.notice_round import NoticeRound
+from certmaild.guests.proof import Proofs
+from certmaild.guests.unused import UnusedGuests
 from certmaild.inbound.checks import Tools
 from certmaild.inbound.inspection import InspectionSettings, Inspector
 from certmaild.inbound.partner_gate import PartnerGate
@@ -46,7 +52,9 @@ from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.pool import MailboxPool
 from certmaild.mailbox.processes import this_process
+from certmaild.own_facts import gather
 from certmaild.partners.stored import LivePartners
+from certmaild.peering.dns_records import sts_policy
 from certmaild.peering.probe import Prober
 from certmaild.peering.watch import PartnerWatch
 from certmaild.protocols.imap.server import ImapFactory
@@ -55,10 +63,13 @@ from certmaild.protocols.smtp.interfaces import Listener
 from certmaild.protocols.smtp.server import SmtpFactory, nobody
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
+from certmaild.protocols.web.server import WebFactory
 from certmaild.relays.watch import RelayWatch
 from certmaild.sending import Sending
 from certmaild.services.desk import Desk
 from certmaild.services.devices import DeviceClerk
+from certmaild.services.interfaces import Clerk
+from certmaild.services.invite_clerk import InviteClerk
 from certmaild.services.steward import Steward
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
@@ -110,7 +121,9 @@ class House:
         self.volatile.enter(this_process(int(reactor.seconds())))
         self.turns = Turns(reactor)
         self.tally: Tally = LocalTally() if post.is_alone else self.volatile
-        self.chores = Chores(config, self.engine, self.secrets, reactor, self.edge.reload) if post.is_alone else None
+        self.chores = (
+            Chores(config, self.engine, self.secrets, reactor, self.reload_certificates) if post.is_alone else None
+        )
         self.partners = LivePartners(self.engine, self.secrets, config.partners)
         self.slow_threads = ReactorThreads(reactor, self._share(os.cpu_count() or 1))
         self.quick_threads = ReactorThreads(reactor, 1, name="cache")
@@ -186,7 +199,7 @@ class House:
                 places_per_network=share(QUICK_PLACES_PER_NETWORK),
             ),
             limits=limits,
-            domains=config.domains,
+            domains=config.mail_domains,
             rounds=self._rounds_for(config),
             caching=config.passwords.login_cache,
             tally=self.tally,
@@ -203,10 +216,24 @@ class House:
         self.correspondence = Correspondence(
             self.engine, self.secrets, config, partners=self.partners.book, seconds=clock.seconds
         )
+        self.proofs = Proofs(lambda: self.sending.directions.planner, clock)
+        self.codes = GuestCodes(
+            self.engine,
+            self.secrets,
+            self.correspondence.mail,
+            self.correspondence.directory,
+            self.mailboxes,
+            lambda: self.config,
+            clock,
+            self._in_thread,
+        )
+        self.gatekeeper.guessed = self.codes.guesses.note
+        self.codes.guesses.start()
         self.relays = RelayWatch(
             self.engine, self.secrets, self.correspondence.mail, config.relays, seconds=clock.seconds
         )
-        self.client_watches.watches.append(self.relays)
+        # Whom a relay's policy sends away has not come in: no code is used up by it.
+        self.client_watches.watches += [self.relays, self.codes.first_session]
         self.desk = self._make_desk()
         self.delivery = self._make_delivery(config, self.inspector)
         self.held = self._make_delivery(config, None)
@@ -219,7 +246,9 @@ class House:
             lambda: self.config,
             clock,
         )
-        notices = NoticeRound(self.engine, self.secrets, self.correspondence.mail, lambda: self.config, clock)
+        mail = self.correspondence.mail
+        notices = NoticeRound(self.engine, self.secrets, mail, lambda: self.config, clock)
+        unused = UnusedGuests(self.engine, self.secrets, mail, lambda: self.config.invite, clock)
         self.sending = Sending(
             config,
             self.engine,
@@ -229,7 +258,7 @@ class House:
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,
-            beside=[watch, notices],
+            beside=[watch, notices, self.codes.expiry, unused],
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
@@ -241,8 +270,9 @@ class House:
         self.steward = Steward(engine, secrets, mail, self.reactor)
         self.client_watches.watches.append(self.steward)
         self.mailboxes.stirred = self.steward.stirred
-        clerks = {
+        clerks: dict[str, Clerk] = {
             "devices": DeviceClerk(engine, secrets, mail, lambda: self.config, self._in_thread, self.reactor.seconds),
+            "invite": InviteClerk(self.codes.renewal),
         }
         return Desk(engine, secrets, mail, self._in_thread, clerks, self.steward.stirred)
 
@@ -263,6 +293,16 @@ class House:
             reporter=correspondence.reporter,
             signer=lambda: correspondence.signer,
             desk=self.desk,
+            decisions=Decisions(lambda: self.config.invite, self.proofs, lambda: self.config.limits.proof_time),
+            invitations=Invitations(
+                self.engine,
+                self.secrets,
+                lambda: self.config.invite,
+                self.codes.letters,
+                correspondence.notices,
+                seconds=self.reactor.seconds,
+                in_thread=self._in_thread,
+            ),
         )
 
     def _tools(self, config: Config) -> Tools:
@@ -328,9 +368,13 @@ class House:
             self.factories.append(factory)
             return factory
 
+        def https() -> Any:
+            return self._in_tls(WebFactory(self._shelf(config), doorkeeper, limits, self.reactor), Application.WEB)
+
         return {
             "imaps": imaps,
             "pop3s": pop3s,
+            "https": https,
             "smtp": lambda: smtp(Listener.INBOUND),
             "submission": lambda: smtp(Listener.SUBMISSION),
             "submissions": lambda: smtp(Listener.SUBMISSIONS),
@@ -357,7 +401,9 @@ class House:
         self.partners.book.configure(new.partners)
         self.engine.floor_octets = new.free_disk
         self.doorkeeper.limits = new.limits
-        self.gatekeeper.take_over(new.limits, new.domains, self._rounds_for(new), caching=new.passwords.login_cache)
+        self.gatekeeper.take_over(
+            new.limits, new.mail_domains, self._rounds_for(new), caching=new.passwords.login_cache
+        )
         self.correspondence.take_over(new)
         self.relays.take_over(new.relays)
         for delivery in (self.delivery, self.held):
@@ -365,6 +411,7 @@ class House:
             delivery.settings = _delivery_settings(new)
             delivery.router = self.correspondence.router
         self.sending.take_over(new)
+        self.proofs.forget()
         self.resolver.take_over(configured_servers(new.resolvers))
         self.inspector.settings, self.inspector.tools = _inspection_settings(new), self._tools(new)
         self.mailboxes.padding = new.padding
@@ -376,6 +423,22 @@ class House:
                 factory.limits = new.limits
             if isinstance(factory, Pop3Factory):
                 factory.hostname = new.hostname
+        self._shelve_anew()
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again, for whoever comes from now on. Raises `CertificateUnfit`."""
+        self.edge.reload()
+        self._shelve_anew()
+
+    def _shelf(self, config: Config) -> FileShelf:
+        facts = gather(config)
+        return FileShelf(config, None if facts.authority else sts_policy(facts), self.edge.identity)
+
+    def _shelve_anew(self) -> None:
+        """Profiles are signed by the certificate, and all the files tell the settings."""
+        for factory in self.factories:
+            if isinstance(factory, WebFactory):
+                factory.shelf = self._shelf(self.config)
 
     async def close(self) -> None:
         """End all sessions politely within the time set, then let go of the store."""
@@ -385,6 +448,7 @@ class House:
             self._daily.stop()
         leaving = [factory.connections.shut_down() for factory in self.factories]
         if self._sweeping is not None:
+            self.gatekeeper.let_nobody_wait()
             leaving.append(Deferred.fromCoroutine(self.sending.stop()))
         gone = DeferredList(leaving, consumeErrors=True)
         late = self.reactor.callLater(self.config.shutdown_time, self.cut_off)
@@ -395,6 +459,7 @@ class House:
             self._sweeping.stop()
             self.steward.stop()
             self.gatekeeper.stop()
+            self.codes.guesses.stop()
         if self.chores is not None:
             self.chores.stop()
         self.partners.close()

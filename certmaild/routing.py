@@ -7,6 +7,7 @@ record or by the default, and a server that does not prove it gets nothing.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from certmaild.config import Invites
 from certmaild.keystore.tls_values import Level
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.directory import Directory, RecipientFacts
@@ -25,13 +26,22 @@ class Sealed:
     recipient: RecipientFacts
     address: Address
     """As the sender wrote it, ``+tag`` included: Delivered-To."""
+    reason: str = "a mailbox here"
+    """Why, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """Make a guest mailbox here, then `Sealed`, then a notice to the ordinary address."""
+    """Make a mailbox here, then `Sealed`, then a notice to the ordinary address."""
 
     address: Address
+    """As the sender wrote it."""
+    reason: str = ""
+    """Why, in words."""
+    role: Role = Role.GUEST
+    is_own_name: bool = False
+    """The account is named by the address itself, of a domain that is hosted here: there is no other to write to."""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,15 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Undecided:
+    """Outside, and allowed: fixed at the end of data, by marks and by how the destination proves itself."""
+
+    address: Address
+    relay: VerifiedTls | Plain
+    """The way on the wire, where that is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """No route is allowed."""
 
@@ -95,7 +114,7 @@ class Refuse:
 
 
 Relay = Partner | VerifiedTls | Plain
-Route = Sealed | Invite | Relay | Inside | Service | Hold | Refuse
+Route = Sealed | Invite | Undecided | Relay | Inside | Service | Hold | Refuse
 
 SERVICES = frozenset(("devices", "help", "status", "settings", "invite"))
 """Service addresses in each hosted domain and in the guests'; a mailbox of that name goes first."""
@@ -104,12 +123,19 @@ NO_SUCH_MAILBOX = Refuse(Refusal(550, "5.1.1", "No such mailbox here"))
 DISABLED = Refuse(Refusal(550, "5.2.1", "Mailbox is disabled"))
 FULL = Refuse(Refusal(452, "4.2.2", "Mailbox is full"))
 NOT_CARRIED_OUT = Refuse(Refusal(550, "5.7.1", "This server does not send to other domains, only to its own"))
-GUEST = Refuse(Refusal(550, "5.7.1", "Guests of this server may write to addresses in its own domains only"))
+GUEST = Refuse(
+    Refusal(550, "5.7.1", "Guests of this server may write to its own domains and to people who have written to them")
+)
+GUESTS_CLOSED = Refuse(
+    Refusal(550, "5.7.1", "Mail to this domain is taken from people who are logged in here, and from proven partners")
+)
 NOT_PROVEN = Refuse(
     Refusal(550, "5.7.30", "The message demands TLS on the whole way, and this domain's mail may go in clear text")
 )
 ASKED_FROM_OUTSIDE = Refuse(Refusal(550, "5.7.1", "This address takes mail from people who are logged in here only"))
 RELAYING_DENIED = Refuse(Refusal(550, "5.7.1", "Relaying denied"))
+_NO_ROLE = Path("", "")
+NO_INVITES = Invites()
 BAD_ADDRESS = Refuse(Refusal(553, "5.1.3", "Bad recipient address"))
 
 
@@ -128,7 +154,7 @@ class Router:
         partners: PartnerBook | None = None,
         seconds: Callable[[], float] = lambda: 0.0,
         level: Level = Level.VERIFY,
-        guest_domain: str | None = None,
+        invites: Invites = NO_INVITES,
     ) -> None:
         self._directory = directory
         self._domains = domains
@@ -136,27 +162,46 @@ class Router:
         self._partners = partners
         self._seconds = seconds
         self._level = level
-        self._guest_domain = guest_domain
+        self._guest_domain = invites.domain
+        self._by_domain = {one.domain: one for one in invites.domains} if invites.domain is not None else {}
 
     async def route(
-        self, path: Path, *, sender: str | None, declared_size: int = 0, require_tls: bool = False
+        self,
+        path: Path,
+        *,
+        sender: str | None,
+        declared_size: int = 0,
+        require_tls: bool = False,
+        is_partner: bool = False,
     ) -> Route:
         """Whether and how a message of so many declared octets (0: not declared) may go to ``path``.
 
-        ``sender`` is the main address of the account that submits it; None on port 25.
+        ``sender`` is the main address of the account that submits it; None on port 25, where ``is_partner`` says that a
+        partner proved himself.
         """
         try:
             address = canonical(str(path) if path.domain else f"{path.local}@{self._domains[0]}")
         except AddressError:
             return BAD_ADDRESS
-        service = self._service(address)
+        if address.domain == self._guest_domain:
+            return await self._to_guests(path, address, sender, declared_size, is_partner=is_partner)
         if address.domain not in self._domains:
-            if service is not None and sender is not None:
-                return service
-            return RELAYING_DENIED if sender is None else await self._outside(address, sender, require_tls)
+            if sender is None:
+                return RELAYING_DENIED
+            return await self._outside(address, sender, declared_size, require_tls=require_tls)
+        service = self._service(address)
         recipient = await self._directory.recipient(address)
         if recipient is None and service is not None:
             return ASKED_FROM_OUTSIDE if sender is None else service
+        if recipient is None and sender is not None and not path.is_role:
+            invite = await self._by_message(address, sender)
+            if invite is not None:
+                return invite
+        return await self._to_mailbox(path, address, recipient, declared_size)
+
+    async def _to_mailbox(
+        self, path: Path, address: Address, recipient: RecipientFacts | None, declared_size: int
+    ) -> Route:
         if path.is_role and (recipient is None or recipient.state is not State.ACTIVE):
             recipient = await self._role_owner()
         if recipient is None or recipient.state is State.PARKED:
@@ -167,6 +212,48 @@ class Router:
         if not path.is_role and not recipient.has_room_for(max(declared_size, 1)):
             return FULL
         return Sealed(recipient, address)
+
+    async def _to_guests(
+        self, path: Path, address: Address, sender: str | None, declared_size: int, *, is_partner: bool
+    ) -> Route:
+        """An account name of the guests' domain. Strangers and other guests never learn whether it exists."""
+        if path.is_role:
+            return await self._to_mailbox(path, address, None, declared_size)
+        service = self._service(address)
+        if service is not None:
+            return ASKED_FROM_OUTSIDE if sender is None else service
+        if sender is None:
+            if not is_partner:
+                return GUESTS_CLOSED
+        elif not await self._may_write_to(address, sender):
+            return GUEST
+        return await self._to_mailbox(path, address, await self._directory.recipient(address), declared_size)
+
+    async def _may_write_to(self, address: Address, sender: str) -> bool:
+        """Whether somebody may write outside the hosted domains at all: a guest only to who has written to him.
+
+        For a guest nothing of ``address`` is looked at that would take longer where it is somebody's.
+        """
+        who = await self._directory.recipient(canonical(sender))
+        if who is None:
+            return False
+        return who.role is not Role.GUEST or await self._directory.has_heard(who.user_id, address)
+
+    async def _by_message(self, address: Address, sender: str) -> Invite | None:
+        """An account for an unknown address of a domain that was named for it, by a sender who may."""
+        wanted = self._by_domain.get(address.domain)
+        if wanted is None or address.is_literal:
+            return None
+        who = await self._directory.recipient(canonical(sender))
+        if who is None or who.role is Role.GUEST:
+            return None
+        is_named = sender in wanted.senders or "@" + sender.rpartition("@")[2] in wanted.senders
+        if wanted.senders and not is_named:
+            return None
+        is_own_name = address.domain in self._domains
+        role = wanted.role if is_own_name else Role.GUEST
+        reason = f"a message to an unknown address of {address.domain} makes its account"
+        return Invite(address, reason, role, is_own_name, wanted.language)
 
     async def mailbox(self, path: Path, owner: UserId | None = None) -> RecipientFacts | None:
         """Whose mailbox here the server's own mail for ``path`` goes to, over quota too; None for an outside one.
@@ -183,7 +270,7 @@ class Router:
             address = canonical(str(path) if path.domain else f"{path.local}@{self._domains[0]}")
         except AddressError:
             return None
-        if address.domain not in self._domains:
+        if not self.is_hosted(address.domain):
             return None
         recipient = await self._directory.recipient(address)
         if path.is_role and (recipient is None or not recipient.is_active):
@@ -191,22 +278,34 @@ class Router:
         return recipient
 
     def is_hosted(self, domain: str) -> bool:
-        """Whether a lower-case A-label domain is ours."""
-        return domain in self._domains
+        """Whether a lower-case A-label domain is ours; that of the guests is."""
+        return domain in self._domains or domain == self._guest_domain
 
     def _service(self, address: Address) -> Service | None:
         name = address.base.lookup.partition("@")[0]
-        is_ours = address.domain in self._domains or address.domain == self._guest_domain
-        return Service(name, address.detail, address) if is_ours and name in SERVICES else None
+        return Service(name, address.detail, address) if self.is_hosted(address.domain) and name in SERVICES else None
 
-    async def _outside(self, address: Address, sender: str, require_tls: bool) -> Route:
+    async def _outside(self, address: Address, sender: str, declared_size: int, *, require_tls: bool) -> Route:
         if self._partners is None:
             return NOT_CARRIED_OUT
         who = await self._directory.recipient(canonical(sender))
-        if who is None or not (who.role.is_member or who.role is Role.APP):
+        if who is None or (who.role is Role.GUEST and not await self._directory.has_heard(who.user_id, address)):
             return GUEST
-        route = self._relay(address, self._partners)
-        return NOT_PROVEN if require_tls and isinstance(route, Plain) else route
+        if self._guest_domain is not None:
+            recipient = await self._directory.recipient(address)
+            if recipient is not None:
+                return await self._to_mailbox(_NO_ROLE, address, recipient, declared_size)
+        relay = self._relay(address, self._partners)
+        if who.role is Role.GUEST:
+            return GUEST if isinstance(relay, VerifiedTls) else relay
+        if isinstance(relay, Partner):
+            return relay
+        invite = await self._by_message(address, sender)
+        if invite is not None:
+            return invite
+        if require_tls and isinstance(relay, Plain):
+            return NOT_PROVEN
+        return Undecided(address, relay)
 
     def _relay(self, address: Address, partners: PartnerBook) -> Relay:
         record = partners.find(address.domain)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from certmaild.client_setup.names import served_names
+from certmaild.client_setup.settings import settings_for
 from certmaild.config import Config, ConfigError, default, load
 from certmaild.driving import Driver
 from certmaild.keystore.certificates import PrivateFiles, is_due, make_private, renew_leaf
@@ -212,17 +213,11 @@ async def _fill(
 
 def client_settings(config: Config) -> str:
     """What to type into a mail client, a line a listener."""
-    kinds = {
-        "imaps": ("Incoming mail, IMAP", "SSL/TLS"),
-        "pop3s": ("Incoming mail, POP3", "SSL/TLS"),
-        "submissions": ("Outgoing mail, SMTP", "SSL/TLS"),
-        "submission": ("Outgoing mail, SMTP", "STARTTLS"),
-    }
-    ports = config.listen.ports()
+    settings = settings_for(config, "")
+    ways = [("Incoming", one) for one in settings.incoming] + [("Outgoing", one) for one in settings.outgoing]
     return "\n".join(
-        f"{what}: server {config.hostname}, port {ports[name]}, {tls}, normal password"
-        for name, (what, tls) in kinds.items()
-        if name in ports
+        f"{which} mail, {one.speaks.value}: server {one.host}, port {one.port}, {one.security.value}, normal password"
+        for which, one in ways
     )
 
 

@@ -71,6 +71,13 @@ class Upkeep:
         if keyed.credential.head.pepper_id != self._secrets.pepper_id:
             _in_background(self._replace(keyed, ways_in.under_newest_pepper(self._secrets, keyed, material, root)))
 
+    def renew_pickup(self, keyed: Keyed, material: bytes, root: Secret) -> None:
+        """The same for a pickup code; one that was used no longer dies of age."""
+        head = keyed.credential.head
+        if head.expires or head.pepper_id != self._secrets.pepper_id:
+            lasting = ways_in.under_newest_pepper(self._secrets, keyed, material, root, expires=0)
+            _in_background(self._replace(keyed, lasting))
+
     async def _replace(self, keyed: Keyed, row: CredentialRow) -> None:
         """Write the credential, unless it or its account changed since it was read."""
 

@@ -140,7 +140,7 @@ class Worker:
     def _reload_certificates(self) -> None:
         try:
             if self._house is not None:
-                self._house.edge.reload()
+                self._house.reload_certificates()
         except KeystoreError as problem:
             log.error("the renewed certificate is not taken: {problem}", problem=str(problem))
 

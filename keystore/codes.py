@@ -56,7 +56,12 @@ def check_letter(letters: str) -> str:
 
 def _random_letters(count: int, random: Callable[[int], bytes]) -> str:
     """5 bits of each random octet, which is exact: 32 divides 256."""
-    return "".join(ALPHABET[octet & 31] for octet in random(count))
+    return letters_of(random(count), count)
+
+
+def letters_of(octets: bytes, count: int) -> str:
+    """``count`` letters of the alphabet, one for each of the first octets."""
+    return "".join(ALPHABET[octet & 31] for octet in octets[:count])
 
 
 def new_device_password(credential_id: int, random: Callable[[int], bytes] = urandom) -> Code:

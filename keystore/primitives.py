@@ -89,6 +89,7 @@ class Label(Enum):
     BEQUEST = b"bequest"
     HEARD = b"heard"
     AUDIT = b"audit"
+    ACCOUNT_NAME = b"account-name"
 
     def __init__(self, name: bytes) -> None:
         self.info = b"certmaild/1/" + name + b"\0"

@@ -100,6 +100,7 @@ class ServerSecrets:
         """Seals mail on its way out."""
         self._trace_key = expand(self._secrets["rows"], Label.TRACE)
         self._heard_key = expand(self._secrets["rows"], Label.HEARD)
+        self._account_name_key = expand(self._secrets["rows"], Label.ACCOUNT_NAME)
 
     def __repr__(self) -> str:
         return "ServerSecrets(…)"
@@ -178,6 +179,10 @@ class ServerSecrets:
     def heard_hash(self, whose: bytes, address: bytes) -> bytes:
         """What stands in the store for an address that one user knows: 16 octets that only this server can compute."""
         return mac_sha256(self._heard_key, whose + address)[:16]
+
+    def account_name_hash(self, address: bytes, number: int) -> bytes:
+        """32 octets that tell two guests' account names apart; ``number`` gives others for the same address."""
+        return mac_sha256(self._account_name_key, _U64.pack(number) + address)
 
 
 def _write_new(path: Path, octets: bytes) -> None:

@@ -40,6 +40,8 @@ class Application(Enum):
     POP3 = (b"pop3",)
     SMTP = ()
     """IANA has no id for it."""
+    WEB = (b"http/1.1",)
+    """The fixed files; the one listener that takes web clients, and no others."""
 
     @property
     def alpn(self) -> tuple[bytes, ...]:
@@ -67,7 +69,9 @@ def choose_protocol(application: Application, offered: Sequence[bytes]) -> bytes
     for ours in application.alpn:
         if ours in offered:
             return ours
-    if application is Application.SMTP:
+    if application is Application.WEB:
+        foreign = True
+    elif application is Application.SMTP:
         foreign = not any(name in _SMTP_UNREGISTERED for name in offered)
     else:
         foreign = any(name in _FOREIGN for name in offered)

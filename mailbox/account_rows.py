@@ -58,6 +58,8 @@ def _owner(txn: ReadTxn, key: bytes) -> Target | None:
     if value is None:
         return None
     found = decode_address(value)
+    if found is None:
+        return None
     if isinstance(found, bytes):
         return Target(UserId(found), key.decode("utf-8"))
     value = txn.get(Table.ADDR, found.encode("utf-8"))

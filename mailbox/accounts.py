@@ -12,13 +12,13 @@ from certmaild.keystore.codes import parse_device_password
 from certmaild.keystore.errors import SealBroken, SecretsMissing
 from certmaild.keystore.secret import Secret
 from certmaild.keystore.server_secrets import ServerSecrets
-from certmaild.keystore.users import KeyRing, NewUser, create_user_keys
+from certmaild.keystore.users import KeyRing, create_user_keys
 from certmaild.mailbox import account_rows as rows
 from certmaild.mailbox import audit_log, devices, ways_in
 from certmaild.mailbox.addresses import MAX_LOCAL_OCTETS, Address, canonical
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.errors import AccountMissing, AddressError, AddressTaken, Damaged, SecretRefused
-from certmaild.mailbox.folders import new_account_rows
+from certmaild.mailbox.guests import was_given_its_name
 from certmaild.mailbox.identifiers import CredentialId, UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
@@ -34,14 +34,14 @@ from certmaild.mailbox.layout_accounts import (
     State,
     encode_alias,
     encode_owner,
-    numbered_key,
+    encode_retired,
 )
 from certmaild.mailbox.layout_guests import AuditRow
+from certmaild.mailbox.new_accounts import AccountRows, prepare_account, write_account_rows
 from certmaild.mailbox.removal import KEY_TABLES, delete_rows, remove_user
 from certmaild.mailbox.values import MAX_FOLDERS
 
 ALL_KINDS = frozenset(Kind)
-MAX_UID_VALIDITY = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,45 +175,22 @@ class Accounts:
                 )
                 ways.append((device.credential_id, device.row))
             # Each folder that the old account made may have been numbered one above the time.
-            least = now if replaces is None else max(account.last_uid_validity, now) + 2 * MAX_FOLDERS
-            first = min(max(now, least), MAX_UID_VALIDITY // 2)
-            folders = new_account_rows(user.keys, now, uid_validity=first)
-            account = replace(account, last_uid_validity=first + len(folders))
-            await self._engine.write(lambda txn: self._write_new(txn, account, user, ways, folders, replaces))
+            least = 0 if replaces is None else max(account.last_uid_validity, now) + 2 * MAX_FOLDERS
+            new = prepare_account(account, user, ways, now=now, least=least)
+            await self._engine.write(lambda txn: self._write_new(txn, new, replaces))
         finally:
             user.root.wipe()
             user.keys.close()
         return NewAccount(user_id, account.address, None if device is None else device.code.text, recovery.code.text)
 
-    def _write_new(
-        self,
-        txn: WriteTxn,
-        account: Account,
-        user: NewUser,
-        ways: list[tuple[CredentialId, CredentialRow]],
-        folders: list[tuple[Table, bytes, bytes]],
-        replaces: tuple[UserId, Account] | None,
-    ) -> None:
-        user_id, key = UserId(user.user_id), account.address.encode("utf-8")
-        present = txn.get(Table.ADDR, key)
-        if present != (None if replaces is None else encode_owner(replaces[0])):
-            raise AddressTaken
+    def _write_new(self, txn: WriteTxn, made: AccountRows, replaces: tuple[UserId, Account] | None) -> None:
+        write_account_rows(txn, self._secrets, made, replaces=None if replaces is None else encode_owner(replaces[0]))
         if replaces is not None:
             rows.set_state(txn, self._secrets, replaces[0], State.PARKED)
             txn.announce(Change(ChangeKind.ACCOUNT, replaces[0]))
-            self._note(txn, "account started over", account.address)
+            self._note(txn, "account started over", made.account.address)
         else:
-            self._note(txn, "account made", account.address, f"role {account.role.name.lower()}")
-        txn.put(Table.ADDR, key, encode_owner(user_id))
-        rows.write_account(txn, self._secrets, user_id, account)
-        txn.put(Table.PK, user_id, user.public_key_row)
-        txn.put(Table.EPOCH, numbered_key(user_id, user.epoch), user.epoch_row)
-        txn.put(Table.IDENT, numbered_key(user_id, user.epoch), user.ident_row)
-        for credential_id, row in ways:
-            rows.write_credential(txn, user_id, credential_id, row)
-        for table, row_key, value in folders:
-            txn.put(table, row_key, value)
-        txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+            self._note(txn, "account made", made.account.address, f"role {made.account.role.name.lower()}")
 
     async def _account(self, address: Address) -> tuple[UserId, Account]:
         def work(txn: ReadTxn) -> tuple[UserId, Account]:
@@ -253,16 +230,22 @@ class Accounts:
 
         return await self._engine.write(work)
 
-    async def remove(self, address: Address) -> int:
+    async def remove(self, address: Address, *, also: Callable[[WriteTxn], None] = lambda txn: None) -> int:
         """Remove an account, its aliases and its mail; how many messages it held. Raises `AccountMissing`.
 
-        Keys and addresses go in the first commit, the rest in slices; after a crash `remove_parked` finishes it.
+        Keys and addresses go in the first commit, with what ``also`` writes; the rest in slices; after a crash
+        `remove_parked` finishes it. The name that a guest was given is never anybody's again.
         """
         user_id, account = await self._account(address)
 
         def work(txn: WriteTxn) -> None:
+            key = account.address.encode("utf-8")
             rows.set_state(txn, self._secrets, user_id, State.PARKED)
-            txn.delete(Table.ADDR, account.address.encode("utf-8"))
+            if was_given_its_name(txn, self._secrets, user_id):
+                txn.put(Table.ADDR, key, encode_retired())
+            else:
+                txn.delete(Table.ADDR, key)
+            also(txn)
             for alias in [alias for alias, target in rows.all_aliases(txn) if target == account.address]:
                 txn.delete(Table.ADDR, alias.encode("utf-8"))
             for table in KEY_TABLES:

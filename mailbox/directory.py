@@ -10,10 +10,12 @@ from certmaild.mailbox import account_rows, ownership
 from certmaild.mailbox.account_rows import Target
 from certmaild.mailbox.addresses import Address
 from certmaild.mailbox.errors import Damaged
+from certmaild.mailbox.guests import has_heard, open_guest
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Role, SentCopies, State
+from certmaild.mailbox.layout_guests import GuestRow
 
 __all__ = ["Directory", "RecipientFacts", "Target"]
 
@@ -35,6 +37,8 @@ class RecipientFacts:
     """Below 0 when over; None is no limit."""
     messages_left: int | None
     public_key: PublicKey = field(repr=False)
+    guest: GuestRow | None = None
+    """How he came, if he was invited; members may have been, too."""
 
     @property
     def is_active(self) -> bool:
@@ -57,6 +61,7 @@ class Directory:
         # Both take as long as the rest of a look-up, and depend on nothing but the row and whose it is.
         self._checked = lru_cache(maxsize=REMEMBERED)(partial(check_public_key, secrets))
         self._opened = lru_cache(maxsize=REMEMBERED)(partial(account_rows.open_account, secrets))
+        self._guests = lru_cache(maxsize=REMEMBERED)(partial(open_guest, secrets))
 
     async def find(self, address: Address) -> Target | None:
         """Whose address this is; aliases and ``+tag`` are resolved. Disabled accounts are found too."""
@@ -76,6 +81,10 @@ class Directory:
 
         return await self._engine.read(work)
 
+    async def has_heard(self, user_id: UserId, address: Address) -> bool:
+        """Whether a guest has had mail from this address, so that he may write to it; asks nobody else's rows."""
+        return await self._engine.read(lambda txn: has_heard(txn, self._secrets, user_id, address))
+
     async def account(self, user_id: UserId) -> RecipientFacts | None:
         """The same of an account, whatever addresses it has now; None when it is gone."""
         return await self._engine.read(
@@ -88,6 +97,7 @@ class Directory:
             raise Damaged("an address without an account")
         account = self._opened(user_id, row)
         use = ownership.read_use(txn, self._secrets, user_id)
+        guest = txn.get(Table.GUEST, user_id)
         return RecipientFacts(
             user_id,
             account.address,
@@ -97,6 +107,7 @@ class Directory:
             None if account.octets_limit is None else account.octets_limit - use.octets,
             None if account.messages_limit is None else account.messages_limit - use.messages,
             self._read_public_key(txn, user_id),
+            None if guest is None else self._guests(user_id, guest),
         )
 
     def _read_public_key(self, txn: ReadTxn, user_id: UserId) -> PublicKey:

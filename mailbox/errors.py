@@ -37,6 +37,12 @@ class ServerKeepsFolder(FolderProtected):
     """A folder of the server's own, such as Devices: it is deleted and renamed by nobody."""
 
 
+class NotByThisCode(MailboxError):
+    """Whoever came in by a recovery code may look at his devices and remove them, nothing more."""
+
+    code = b"NOPERM"
+
+
 class HasChildren(MailboxError):
     """A folder with children is not deleted (PROTOCOLS section 2)."""
 

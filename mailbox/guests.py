@@ -27,7 +27,7 @@ class Hashes(RowSealer, Protocol):
 def read_guest(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> GuestRow | None:
     """How a guest stands; None for who is none. Raises `Damaged`."""
     value = txn.get(Table.GUEST, user_id)
-    return None if value is None else _opened(sealer, user_id, value)
+    return None if value is None else open_guest(sealer, user_id, value)
 
 
 def write_guest(txn: WriteTxn, sealer: RowSealer, user_id: UserId, row: GuestRow) -> None:
@@ -39,10 +39,11 @@ def all_guests(txn: ReadTxn, sealer: RowSealer, after: bytes = b"") -> Iterator[
     """Every guest behind ``after``, by user id."""
     for key, value in txn.scan(Table.GUEST, after + b"\0" if after else b""):
         user_id = UserId(key)
-        yield user_id, _opened(sealer, user_id, value)
+        yield user_id, open_guest(sealer, user_id, value)
 
 
-def _opened(sealer: RowSealer, user_id: UserId, value: bytes) -> GuestRow:
+def open_guest(sealer: RowSealer, user_id: UserId, value: bytes) -> GuestRow:
+    """A guest's row from its stored value. Raises `Damaged`."""
     try:
         return decode(GuestRow, sealer.open_row(Table.GUEST, user_id, value))
     except SealBroken as broken:
@@ -67,6 +68,17 @@ def set_notice_due(txn: WriteTxn, sealer: RowSealer, user_id: UserId, row: Guest
 def forget_notice_due(txn: WriteTxn, user_id: UserId, due_s: int) -> None:
     """Remove a time at which there is nothing to look at."""
     txn.delete(Table.QDUE, due_key(Due.NOTICE, due_s, user_id))
+
+
+def was_given_its_name(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> bool:
+    """Whether an account's main address was made up here for a guest who has another of his own."""
+    row = read_guest(txn, sealer, user_id)
+    return row is not None and bool(row.ordinary)
+
+
+def note_code_dies(txn: WriteTxn, user_id: UserId, expires_s: int) -> None:
+    """Have it looked then whether the code was used. What is no longer so at that time is of no effect."""
+    txn.put(Table.QDUE, due_key(Due.CODE, expires_s, user_id), b"")
 
 
 def write_bequest(txn: WriteTxn, user_id: UserId, sealed: bytes | None) -> None:

@@ -62,6 +62,7 @@ class Table(StrEnum):
     GUEST = "guest"
     BEQUEST = "bequest"
     HEARD = "heard"
+    DAILY = "daily"
     SERVICE = "service"
     AUDIT = "audit"
     GROUP = "group"

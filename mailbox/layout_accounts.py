@@ -70,6 +70,7 @@ NO_OPTIONS = Option(0)
 
 _TO_ACCOUNT = 1
 _TO_ALIAS = 2
+_RETIRED = 3
 
 
 def encode_owner(user_id: UserId) -> bytes:
@@ -82,8 +83,15 @@ def encode_alias(target: str) -> bytes:
     return bytes([_TO_ALIAS]) + target.encode("utf-8")
 
 
-def decode_address(value: bytes) -> UserId | str:
-    """The account's id, or the look-up form of an alias's target."""
+def encode_retired() -> bytes:
+    """Value in ``addr`` of an address that was somebody's and is never anybody else's."""
+    return bytes([_RETIRED])
+
+
+def decode_address(value: bytes) -> UserId | str | None:
+    """The account's id, the look-up form of an alias's target, or None for a retired address."""
+    if value == encode_retired():
+        return None
     if value[:1] == bytes([_TO_ACCOUNT]) and len(value) == 17:
         return UserId(value[1:])
     if value[:1] == bytes([_TO_ALIAS]):

@@ -35,7 +35,7 @@ class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
     """``guest/<user>``: a guest, how he came, and what he was told. Times are seconds since 1970, 0 is never."""
 
     ordinary: str
-    """His ordinary address as it was given."""
+    """His ordinary address as it was given, an alias of the account; empty: the account is named by his only one."""
     inviter: str
     """Main address of who invited him first."""
     inviter_id: str
@@ -61,6 +61,26 @@ class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
     """How often his keys were made anew because nobody could renew his code."""
     wrong_codes: int = 0
     """Wrong tries since the inviter was last warned."""
+    warned_s: int = 0
+    """When he was."""
+    welcome_mid: str = ""
+    """The message in the guest's own mailbox that shows his first password, in hexadecimal; empty: none does."""
+
+
+class Counted(IntEnum):
+    """What is counted by the day."""
+
+    INVITED = 1
+    """Guests that somebody invited."""
+    SENT = 2
+    """Recipients elsewhere that somebody sent to."""
+
+
+class DailyRow(_Row, frozen=True, forbid_unknown_fields=True):
+    """``daily/<user><what>``: how much of something there was lately."""
+
+    hours: tuple[tuple[int, int], ...] = ()
+    """Hour since 1970, and how many in it."""
 
 
 class Service(IntEnum):
@@ -162,3 +182,8 @@ def audit_key(number: int) -> bytes:
 def heard_key(user_id: UserId, heard_hash: bytes) -> bytes:
     """Key in ``heard``: whom (as `ServerSecrets.heard_hash`) the user has had mail from. The value is empty."""
     return user_id + heard_hash
+
+
+def daily_key(user_id: UserId, what: Counted) -> bytes:
+    """Key in ``daily``."""
+    return user_id + bytes([what])

@@ -37,6 +37,8 @@ class Due(IntEnum):
     """A message is late, over its time, or long done."""
     NOTICE = 4
     """A guest may have to be told that mail waits for him."""
+    CODE = 5
+    """A guest's pickup code dies if nobody has used it."""
 
 
 class TaskState(IntEnum):

@@ -83,6 +83,11 @@ class OpenMailbox:
         self._decoding = DeferredLock()
 
     @property
+    def parts(self) -> tuple[Reach, str, ChangeHub, Absorber, TextKeeper, FrameStreams, Callable[[], None]]:
+        """What another view of the same mailbox is made of (`certmaild.mailbox.narrow`)."""
+        return self._reach, self.address, self._hub, self._absorber, self._keeper, self._frames, self._released
+
+    @property
     def _shelf(self) -> Shelf:
         return self._reach.shelf
 

@@ -24,7 +24,7 @@ _ROW_TABLES = (
     Table.IN,
     Table.HEAD,
 )
-_LAST_TABLES = (Table.FOLDERS, Table.UHEAD, Table.TAIL, Table.USE, Table.GUEST, Table.ACCT)
+_LAST_TABLES = (Table.FOLDERS, Table.UHEAD, Table.TAIL, Table.USE, Table.DAILY, Table.GUEST, Table.ACCT)
 
 
 def end_of(user_id: UserId) -> bytes:

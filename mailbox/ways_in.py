@@ -182,9 +182,12 @@ def new_password(
     return _seal(secrets, user_id, SINGLE_PASSWORD_ID, head, material, root)
 
 
-def under_newest_pepper(secrets: ServerSecrets, keyed: Keyed, material: bytes, root: Secret) -> CredentialRow:
-    """A credential as it is but for its pepper, of which ``material`` was just proven."""
-    head = replace(keyed.credential.head, pepper_id=secrets.pepper_id)
+def under_newest_pepper(
+    secrets: ServerSecrets, keyed: Keyed, material: bytes, root: Secret, *, expires: int | None = None
+) -> CredentialRow:
+    """A credential as it is but for its pepper, of which ``material`` was just proven; ``expires``: in place of its."""
+    head = keyed.credential.head
+    head = replace(head, pepper_id=secrets.pepper_id, expires=head.expires if expires is None else expires)
     made = _seal(secrets, keyed.user_id, keyed.credential_id, head, material, root)
     return replace(made, label=keyed.credential.label)
 

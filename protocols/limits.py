@@ -25,6 +25,7 @@ class Limits:
     unfinished: int = 10 * GIB
     header_block: int = 1 * MIB
     recipients: int = 1000
+    recipients_elsewhere: int = 5000
     connections_per_address: int = 100
     connections: int = 10_000
     sessions_per_credential: int = 30
@@ -43,6 +44,7 @@ class Limits:
     hold_time: int = 30 * 86_400
     dkim_signatures: int = 8
     check_time: int = 15
+    proof_time: int = 20
 
     def new_scanner(self) -> Scanner:
         """What looks into a message on its way in, within these limits."""

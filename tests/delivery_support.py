@@ -5,11 +5,17 @@ from typing import Any
 
 import pytest
 from support import run
+from twisted.internet.task import Clock
 
-from certmaild.config import default
+from certmaild.config import Invites, default
 from certmaild.correspondence import Correspondence
 from certmaild.delivery import Delivery
 from certmaild.filing import DeliverySettings
+from certmaild.guests.code_command import CodeCommand
+from certmaild.guests.decision import Decisions
+from certmaild.guests.invitations import Invitations
+from certmaild.guests.pickup import PickupLetters
+from certmaild.guests.proof import Proofs
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import NewUser, create_user_keys
 from certmaild.mailbox.account_rows import write_account
@@ -19,12 +25,12 @@ from certmaild.mailbox.cards import Card
 from certmaild.mailbox.engine_memory import MemoryEngine
 from certmaild.mailbox.identifiers import CredentialId, QueueId, UserId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
-from certmaild.mailbox.layout import Table, decode_arrival_key, decode_count, decode_in_row
+from certmaild.mailbox.layout import Arrival, Table, decode_arrival_key, decode_count, decode_in_row
 from certmaild.mailbox.layout_accounts import Account, Role, SentCopies, State, encode_alias, encode_owner
 from certmaild.mailbox.layout_queue import Message, Task, TaskState
 from certmaild.mailbox.queue import Queue
 from certmaild.outbound.spool import content_of, decode, decode_place, recipient_of
-from certmaild.outbound.values import Destination, Envelope
+from certmaild.outbound.values import Destination, Envelope, Problem, SelfProof
 from certmaild.outbound.values import Recipient as OutsideRecipient
 from certmaild.partners.book import PartnerBook
 from certmaild.protocols.interfaces import Login
@@ -74,6 +80,12 @@ class House:
     """With it mail goes outside too."""
     data: str = "/nonexistent"
     """Where keys for signatures would be."""
+    invites: Invites = field(default_factory=Invites)
+    proofs: dict[str, SelfProof | Problem] = field(default_factory=dict)
+    """How domains prove themselves; others do not."""
+    asked: list[str] = field(default_factory=list)
+    """Domains that were asked for."""
+    seconds: float = NOW
     users: dict[str, NewUser] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,22 +94,44 @@ class House:
             hostname="mx.example.com",
             domains=("example.com", "example.org"),
             limits=self.limits,
+            invite=self.invites,
         )
         self.correspondence = Correspondence(
-            self.engine, self.secrets, config, partners=self.partners, seconds=lambda: NOW
+            self.engine, self.secrets, config, partners=self.partners, seconds=lambda: self.seconds
         )
+        clock = Clock()
         self.delivery = Delivery(
             self.engine,
             self.secrets,
             self.correspondence.directory,
             self.correspondence.router,
             DeliverySettings("mx.example.com", self.limits),
-            seconds=lambda: NOW,
+            seconds=lambda: self.seconds,
             in_thread=self.in_thread,
             spool=self.correspondence.spool,
             reporter=self.correspondence.reporter,
             signer=lambda: self.correspondence.signer,
+            decisions=Decisions(lambda: self.invites, Proofs(lambda: self, clock), lambda: 20.0),
+            invitations=Invitations(
+                self.engine,
+                self.secrets,
+                lambda: self.invites,
+                PickupLetters(
+                    self.engine,
+                    self.secrets,
+                    self.correspondence.mail,
+                    CodeCommand(lambda: self.invites.code_command, self.in_thread),
+                    clock.callLater,
+                ),
+                self.correspondence.notices,
+                seconds=lambda: self.seconds,
+                in_thread=self.in_thread,
+            ),
         )
+
+    async def proves_itself(self, domain: str) -> SelfProof | Problem:
+        self.asked.append(domain)
+        return self.proofs.get(domain, SelfProof(False, f"{domain} proves itself neither by DANE nor by MTA-STS"))
 
     async def in_thread(self, work):  # type: ignore[no-untyped-def]
         return work()
@@ -186,6 +220,8 @@ class House:
         for key, value in rows:
             assert decode_arrival_key(key)[0] == user.user_id
             row = decode_in_row(value)
+            if row.kind is not Arrival.MESSAGE:
+                continue
             card = Card(row.mid, user.keys.open_arrival(row.kid, row.info(user.user_id), row.sealed))
 
             async def read(card: Card = card) -> bytes:

@@ -40,15 +40,23 @@ class Home:
 
 @contextmanager
 def home(
-    folder: Path, *addresses: str, tables: str = "", own_zone: str = "", zones: "dict[str, str] | None" = None
+    folder: Path,
+    *addresses: str,
+    tables: str = "",
+    own_zone: str = "",
+    zones: "dict[str, str] | None" = None,
+    ports: "dict[str, int] | None" = None,
 ) -> Iterator[Home]:
-    """The daemon for example.com; ``addresses`` for others, records beside its own, and other (unsigned) zones."""
+    """The daemon for example.com; ``addresses`` for others, records beside its own, and other (unsigned) zones.
+
+    ``ports`` are where they stand beside 25.
+    """
     daemon = Daemon(
         folder / "daemon",
         tables=f'{tables}\n[resolver]\naddresses = ["{RESOLVER}"]\n[outbound]\nsource = ["{ADDRESS}"]\nretry = "1s"\n',
         hostname=HOST,
         addresses=("127.0.0.1", ADDRESS),
-        own_ports={"smtp": 25},
+        own_ports={"smtp": 25, **(ports or {})},
     ).set_up()
     zone = daemon.command("dns", "--zone") + own_zone
     made = Home(folder, daemon)

@@ -7,13 +7,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from daemon import Account, Daemon, free_ports
 
 START_TIME_S = 120
+OPTIONS = ("--marionette", "--remote-allow-system-access", "--no-remote")
 PREFERENCES = {
     "app.update.auto": False,
     "browser.cache.disk.enable": False,
@@ -207,8 +208,8 @@ class Thunderbird:
 
 
 @contextmanager
-def running_thunderbird(folder: Path) -> Iterator[Thunderbird]:
-    """Start Xvfb and Thunderbird with a profile in ``folder``."""
+def running_thunderbird(folder: Path, wrapper: Sequence[str] = ()) -> Iterator[Thunderbird]:
+    """Start Xvfb and Thunderbird with a profile in ``folder``; ``wrapper`` are words before its command."""
     profile = folder / "profile"
     profile.mkdir(parents=True)
     (port,) = free_ports(1)
@@ -238,7 +239,7 @@ def running_thunderbird(folder: Path) -> Iterator[Thunderbird]:
     environment["DISPLAY"] = f":{display}"
     with (folder / "thunderbird.log").open("wb") as log:
         process = subprocess.Popen(
-            ["thunderbird", "--marionette", "--remote-allow-system-access", "--no-remote", "--profile", str(profile)],
+            [*wrapper, "thunderbird", *OPTIONS, "--profile", str(profile)],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,

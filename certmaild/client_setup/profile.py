@@ -12,7 +12,7 @@ from certmaild.client_setup.settings import ClientSettings, Server, Speaks, sett
 from certmaild.config import Config
 from certmaild.keystore.certificates import PrivateFiles, certificate_der, read_certificates
 from certmaild.keystore.cms import signed
-from certmaild.keystore.tls import read_identity
+from certmaild.keystore.tls import Identity, read_identity
 
 SUFFIX = ".mobileconfig"
 CONTENT_TYPE = "application/x-apple-aspen-config"
@@ -28,12 +28,20 @@ def mobileconfig(
     Without ``password`` the device asks for it, and nothing in the profile is secret; with it the profile is as secret
     as the password. Raises `CertificateUnfit`, and `ValueError` when the server does not speak ``by`` or takes no mail.
     """
-    return _profile(config, settings, settings.account, password, by)
+    plain = _profile(config, settings, settings.account, password, by)
+    return _signed(plain, read_identity(config.tls.default))
 
 
-def domain_profile(config: Config, domain: str, *, by: Speaks = Speaks.IMAP) -> bytes:
-    """A profile for anybody at ``domain``: the device asks for address, user name and password. Raises as above."""
-    return _profile(config, settings_for(config, domain), None, None, by)
+def domain_profile(config: Config, domain: str, identity: Identity, *, by: Speaks = Speaks.IMAP) -> bytes:
+    """A profile for anybody at ``domain``, signed by ``identity``: the device asks for address, name and password.
+
+    Raises as above.
+    """
+    return _signed(_profile(config, settings_for(config, domain), None, None, by), identity)
+
+
+def _signed(plain: bytes, identity: Identity) -> bytes:
+    return signed(plain, identity.chain, identity.key) or plain
 
 
 def _profile(config: Config, settings: ClientSettings, account: str | None, password: str | None, by: Speaks) -> bytes:
@@ -45,7 +53,7 @@ def _profile(config: Config, settings: ClientSettings, account: str | None, pass
     if config.tls.private:
         contents.append(_authority(config))
     name = f"{config.hostname}: {whose}"
-    plain = plistlib.dumps(
+    return plistlib.dumps(
         {
             **_head(config, "Configuration", "profile", whose),
             "PayloadDisplayName": name,
@@ -55,8 +63,6 @@ def _profile(config: Config, settings: ClientSettings, account: str | None, pass
             "PayloadContent": contents,
         }
     )
-    identity = read_identity(config.tls.default)
-    return signed(plain, identity.chain, identity.key) or plain
 
 
 def _head(config: Config, kind: str, part: str, whose: str) -> dict[str, object]:

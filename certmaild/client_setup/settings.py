@@ -48,6 +48,11 @@ class ClientSettings:
     ordinary: str | None = None
     """A guest's address elsewhere, if he has one; as user name it is as good."""
 
+    @property
+    def are_found(self) -> bool:
+        """Whether all ports are where mail programs look that are told nothing."""
+        return all(one.port in STANDARD_PORTS.values() for one in (*self.incoming, *self.outgoing))
+
     def server(self, speaks: Speaks) -> Server | None:
         """The server to prefer among those that speak it."""
         return next((one for one in (*self.incoming, *self.outgoing) if one.speaks is speaks), None)

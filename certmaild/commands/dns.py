@@ -99,6 +99,8 @@ def _advice(config: Config, facts: OwnFacts) -> list[str]:
             "DANE (the TLSA records) works with this one."
         )
         return lines
+    if config.listen.https is not None:
+        return lines
     lines += ["", "MTA-STS needs this file on a web server with a public certificate, for each domain at"]
     lines += [f"https://mta-sts.{domain}/.well-known/mta-sts.txt" for domain in config.mail_domains]
     return [*lines, "", *sts_policy(facts).splitlines()]

@@ -16,6 +16,7 @@ from certmaild.commands.config import config
 from certmaild.commands.device import device
 from certmaild.commands.dkim import dkim
 from certmaild.commands.dns import dns
+from certmaild.commands.guest import guest
 from certmaild.commands.init import init
 from certmaild.commands.partner import partner
 from certmaild.commands.partner_hello import hello
@@ -66,6 +67,7 @@ for command in (
     init,
     config,
     user,
+    guest,
     device,
     alias,
     audit,

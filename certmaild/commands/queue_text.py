@@ -83,7 +83,8 @@ def is_for(recipient: Recipient, to: str) -> bool:
 
 def sender_text(view: MessageView) -> str:
     """Whose message it is."""
-    return printable(str(view.envelope.reverse_path)) or "(a report)"
+    own = "(a notice)" if view.envelope.told is not None else "(a report)"
+    return printable(str(view.envelope.reverse_path)) or own
 
 
 def _state(view: MessageView, one: CopyView, now_s: int) -> str:

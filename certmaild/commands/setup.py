@@ -52,7 +52,7 @@ def setup(place: Place, address: Address, program: str | None, pop3: bool, profi
         _show(one, authority)
     if profile is not None:
         click.echo(f"\nThe profile is in {profile}.")
-    if guessed_names(settings.account.rpartition("@")[2]):
+    if settings.are_found and guessed_names(settings.account.rpartition("@")[2]):
         click.echo("\nThunderbird finds all this by itself if the DNS records of certmaild dns are published.")
 
 

@@ -202,7 +202,8 @@ def _rendered(source: str, facts: NoticeFacts, language: str) -> _Piece:
     except Exception as fault:  # whatever a template does
         raise TemplateUnfit(f"{type(fault).__name__}: {fault}") from None
     piece = _Piece(subject, fields.get("Below", ""), _filled(text))
-    if word := link_in(f"{piece.subject}\n{piece.below}\n{piece.text}"):
+    names = {facts.domain, *(server.host for server in (*facts.settings.incoming, *facts.settings.outgoing))}
+    if word := link_in(f"{piece.subject}\n{piece.below}\n{piece.text}", names):
         raise TemplateUnfit(f"it makes a link of {word[:60]!r}, and no notice may hold one")
     if len(piece.text.encode()) > MAX_OCTETS or not piece.text.strip():
         raise TemplateUnfit(f"it makes no text, or more than {MAX_OCTETS} octets")

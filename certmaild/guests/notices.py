@@ -48,7 +48,7 @@ class Notices:
         self._seconds = seconds
 
     def noted(self, user_id: UserId, writer: WriterRow) -> Work:
-        """What notes that somebody wrote to a guest, and sees to it that he hears of it in time.
+        """What notes that somebody writes to a guest now, and sees to it that he hears of it in time.
 
         It runs in the transaction that files the message, after the rows of a new guest are written, and changes the
         guest's row. Of no effect for who is no guest; may run twice.
@@ -63,7 +63,7 @@ class Notices:
             if not due_s:
                 day = last_day(txn, self._secrets, user_id)
                 due_s = next_notice_s(row, day, now_s + (0 if day is None else SETTLING_S), invites)
-            row = structs.replace(row, writers=with_writer(row.writers, writer))
+            row = structs.replace(row, writers=with_writer(row.writers, structs.replace(writer, at_s=now_s)))
             set_notice_due(txn, self._secrets, user_id, row, due_s)
 
         return work

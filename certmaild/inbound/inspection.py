@@ -6,6 +6,7 @@ DMARC, which is done where the configuration says so.
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -23,7 +24,7 @@ from certmaild.inbound.results_field import (
     spf_entry,
 )
 from certmaild.inbound.verdicts import DmarcResult, Policy, Result
-from certmaild.mailbox.addresses import canonical_domain
+from certmaild.mailbox.addresses import Address, canonical, canonical_domain
 from certmaild.mailbox.errors import AddressError
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import Path
@@ -118,6 +119,34 @@ class Inspection:
             if isinstance(self._claim, Refusal):
                 raise self._claim
 
+    @property
+    def proves_partner(self) -> bool:
+        """Whether MAIL FROM is of a partner known by certificate or network; or is null, on such a connection."""
+        return self._known_partner is not None or (not self._sender and self._hop.is_partner)
+
+    @property
+    def _known_partner(self) -> str | None:
+        return self._claim.domain if isinstance(self._claim, PartnerProof) and self._claim.knows_him else None
+
+    def partner_addresses(self, froms: Sequence[bytes]) -> list[Address]:
+        """Of those who wrote the message in a proven partner's name: MAIL FROM, and authors of his domains.
+
+        ``froms`` are the values of its From fields. Empty where no partner proved himself.
+        """
+        if self._known_partner is None:
+            return []
+        found = [self._sender]
+        for value in froms:
+            with suppress(Refusal):
+                found += parse_authors(value)
+        addresses: dict[Address, None] = {}
+        for text in found[:MAX_AUTHORS]:
+            with suppress(AddressError):
+                address = canonical(text)
+                if _is_within(address.domain, self._known_partner):
+                    addresses[address] = None
+        return list(addresses)
+
     def take_header(self, header: bytes) -> None:
         """The header block as it came, without the blank line."""
         if self._checks is not None:
@@ -181,7 +210,7 @@ class Inspection:
         """What counts for more than a failure of DMARC; empty: nothing."""
         if one.result is not Result.FAIL:
             return ""
-        if any(one.domain == domain or one.domain.endswith("." + domain) for domain in known):
+        if any(_is_within(one.domain, domain) for domain in known):
             return "partner"
         arc = found.arc
         is_trusted = arc.result is Result.PASS and arc.sealer in self._settings.arc_sealers
@@ -209,6 +238,10 @@ class Inspection:
 def _is_in(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
     address = ip_address(peer.partition("%")[0])
     return any(address in network for network in networks)
+
+
+def _is_within(domain: str, parent: str) -> bool:
+    return domain == parent or domain.endswith("." + parent)
 
 
 def _entries(found: Found) -> list[str]:

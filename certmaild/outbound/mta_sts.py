@@ -49,6 +49,8 @@ class StsFinding:
     """A policy is announced, but could not be had; with ``policy`` the one from before counts on."""
     reason: str = ""
     """Why, in words."""
+    unasked: str = ""
+    """Not empty: DNS could not be asked whether there is one, and none is known. Why, in words."""
 
     @property
     def is_enforced(self) -> bool:
@@ -78,6 +80,8 @@ class MtaSts:
         kept = await self._kept(domain)
         answer = await ask_txt(self._lookup, f"_mta-sts.{domain}")
         announced = None if answer.failed else parse_announcement(answer.records)
+        if answer.failed and kept is None:
+            return StsFinding(unasked=answer.reason)
         if announced is None or (kept is not None and kept.id == announced):
             return _finding(kept)
         return await self._renew(domain, announced, kept)

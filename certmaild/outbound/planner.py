@@ -14,7 +14,7 @@ from certmaild.outbound.destinations import Destinations, Found, FoundHost
 from certmaild.outbound.interfaces import PolicyKind, Terms, TlsPolicy, TlsWatch
 from certmaild.outbound.mta_sts import MtaSts, StsFinding
 from certmaild.outbound.sts_policy import Mode
-from certmaild.outbound.values import Destination, Plan, PlannedHost, Problem, RouteKind
+from certmaild.outbound.values import Destination, Plan, PlannedHost, Problem, RouteKind, SelfProof
 from certmaild.partners.book import PartnerBook
 from certmaild.partners.reading import split_host_port
 from certmaild.partners.record import PartnerRecord
@@ -73,6 +73,35 @@ class DnsPlanner:
             return await self._by_mx(destination, wanted)
         wanted = Conditions(destination.domain, self.outbound.level, "default", raised=True)
         return await self._by_mx(destination, _with(wanted, required))
+
+    async def proves_itself(self, domain: str) -> SelfProof | Problem:
+        """Whether a domain (lower-case A-labels) proves itself to whoever sends there, partner or not.
+
+        By DANE: each of its servers that can be reached has TLSA records that SMTP can use, all vouched for by DNSSEC.
+        By MTA-STS: a policy in mode enforce, which names one of them at least. What DNS does not answer is a `Problem`
+        that is not permanent; a domain that takes no mail, a permanent one.
+        """
+        if self.outbound.smart_host is not None:
+            return SelfProof(False, "mail leaves through a smart host, which proves only itself")
+        if domain.startswith("["):
+            return SelfProof(False, f"{domain} is an address and no domain")
+        found = await self._destinations.find(domain)
+        if isinstance(found, Problem):
+            return found
+        conditions = Conditions(domain, Level.VERIFY, "default", raised=True)
+        danes = await self._danes(conditions, [(host, self._port) for host in found.hosts])
+        failed = next((one for one in danes if one.failure), None)
+        if failed is not None:
+            words = f"DNS could not be asked how {domain} proves itself: {failed.failure}."
+            return Problem(False, 451, "4.4.3", words, concerns_tls=failed.bogus)
+        if all(one.records for one in danes):
+            return SelfProof(True, f"{domain} proves itself by DANE")
+        sts = await self._sts.find(domain)
+        if sts.unasked:
+            return Problem(False, 451, "4.4.3", f"DNS could not be asked how {domain} proves itself: {sts.unasked}.")
+        if sts.is_enforced and sts.policy is not None and any(sts.policy.covers(host.name) for host in found.hosts):
+            return SelfProof(True, f"{domain} proves itself by MTA-STS")
+        return SelfProof(False, f"{domain} proves itself neither by DANE nor by MTA-STS")
 
     def _record(self, destination: Destination) -> PartnerRecord | None:
         """The partner's record in force. The server's own messages follow the default, so that he hears of trouble."""

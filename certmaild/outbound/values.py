@@ -131,6 +131,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfProof:
+    """Whether the servers of a domain prove by themselves, to whoever asks, that they are that domain's."""
+
+    is_proven: bool
+    words: str
+    """By what, or why not; fit to be shown to the sender."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """The next server took it, and answers for it from now on."""
 

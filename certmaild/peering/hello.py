@@ -38,7 +38,7 @@ def own_facts(facts: OwnFacts, sources: Sequence[str], record: PartnerRecord | N
         f"Server:              {facts.host}, port {facts.port}, STARTTLS, TLS 1.2 or later",
         f"Sends from:          {', '.join(sources) or 'the addresses of ' + facts.host}, as EHLO {facts.host}",
         f"Largest message:     {facts.most_octets} octets",
-        f"Certificate for:     {', '.join(facts.names)}; until {facts.not_after:%Y-%m-%d}",
+        f"Certificate for:     {', '.join(_partners_names(facts))}; until {facts.not_after:%Y-%m-%d}",
         f"  SHA-256:           {_colons(facts.fingerprints[0])}",
     ]
     lines += [f"  issuer's SHA-256:  {_colons(one)}" for one in facts.fingerprints[1:]]
@@ -51,6 +51,11 @@ def own_facts(facts: OwnFacts, sources: Sequence[str], record: PartnerRecord | N
     if record is not None and record.client is not None:
         lines.append("Client certificate:  we show one; its authority or key comes to you with this sheet")
     return lines
+
+
+def _partners_names(facts: OwnFacts) -> Sequence[str]:
+    """Those in our certificate that matter to a server: not the many that mail programs guess."""
+    return (facts.host,) if facts.host in facts.names else facts.names
 
 
 def our_terms(record: PartnerRecord | None, domain: str, default_level: str) -> list[str]:

@@ -6,9 +6,11 @@ host, whatever partner's domain it goes to. It is prepared outside of a transact
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
+
+from twisted.logger import Logger
 
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox import ownership
@@ -27,10 +29,13 @@ from certmaild.outbound.spool import Spool, Submission
 from certmaild.outbound.values import DEFAULT_NOTIFY, BodyKind, Destination, Envelope, Notify, RouteKind
 from certmaild.outbound.values import Recipient as OutsideRecipient
 from certmaild.protocols.smtp.grammar import NULL_PATH, Path
+from certmaild.reports.links import make_plain
 from certmaild.reports.names import ServerName
+from certmaild.reports.texts import ENGLISH
 from certmaild.routing import Router
 from certmaild.trace import format_date
 
+log = Logger()
 _REASON = "written by this server itself"
 
 
@@ -88,8 +93,13 @@ class ServiceMail:
         return await self.prepare(self.octets(letter, path), path)
 
     def octets(self, letter: EmailMessage, to: Path) -> bytes:
-        """The letter as it is sent, with From, To, Date, Message-ID and Auto-Submitted (RFC 3834) where it has none."""
+        """The letter as it is sent, with From, To, Date, Message-ID and Auto-Submitted (RFC 3834) where it has none.
+
+        A link that it quotes is left out (`make_plain`).
+        """
         name = self._name()
+        if not make_plain(letter, ENGLISH.link_left_out, (name.hostname, name.domain)):
+            log.warn("a letter of the server's own held a link, which was left out")
         missing = {
             "From": f"certmaild <{name.postmaster}>",
             "To": str(to) if to.domain else name.postmaster,
@@ -161,7 +171,7 @@ class ServiceMail:
         now = self._seconds()
         if reader is not None:
             return self._into(reader, to, blob, facts, queue_id, now).file
-        return self._out(to, content, blob, facts, queue_id, now, require_tls=require_tls)
+        return self._out(_Leaving(to, content, blob, facts, queue_id, now, require_tls))
 
     async def prepare_notice(self, letter: EmailMessage, to: Path, *, told: Path, sender: UserId | None) -> Work:
         """What queues word to a guest at his ordinary address, by `RouteKind.NOTICE`; header as by `octets`.
@@ -174,7 +184,9 @@ class ServiceMail:
         content = self.octets(letter, to)
         blob, facts = await self._stored(content)
         now, queue_id = self._seconds(), self._random(6).hex()
-        return self._out(to, content, blob, facts, queue_id, now, kind=RouteKind.NOTICE, told=told, sender=sender)
+        return self._out(
+            _Leaving(to, content, blob, facts, queue_id, now, kind=RouteKind.NOTICE, told=told, sender=sender)
+        )
 
     async def _stored(self, content: bytes) -> tuple[StoredBlob, Facts]:
         writer = BlobWriter(self._engine, self._seconds, padding=self._name().padding, random=self._random)
@@ -223,59 +235,67 @@ class ServiceMail:
 
         return Placed(arrival.mid, work)
 
-    def _out(
-        self,
-        to: Path,
-        content: bytes,
-        blob: StoredBlob,
-        facts: Facts,
-        queue_id: str,
-        now: float,
-        *,
-        require_tls: bool = False,
-        kind: RouteKind = RouteKind.SERVICE,
-        told: Path | None = None,
-        sender: UserId | None = None,
-    ) -> Work:
+    def _out(self, letter: "_Leaving") -> Work:
         try:
-            address = canonical(str(to))
+            address = canonical(str(letter.to))
         except AddressError:
             raise NotWritable("That is no address.") from None
         departure = Departure(self._signer())
-        departure.take_header(content[: max(facts.header_octets - 2, 0)])
-        departure.feed(content)
-        path = Path(to.local, address.domain)
-        needs_utf8 = not (str(path).isascii() and departure.header.isascii())
-        envelope = Envelope(
-            NULL_PATH,
-            BodyKind.SEVEN_BIT if departure.is_seven_bit else BodyKind.EIGHT_BIT,
-            utf8=needs_utf8,
-            needs_utf8=needs_utf8,
-            require_tls=require_tls,
-            tls_optional=departure.makes_tls_optional,
-            told=told,
-        )
-        notify = frozenset({Notify.NEVER}) if told is None else DEFAULT_NOTIFY
-        recipient = OutsideRecipient(path, kind, _REASON, notify)
+        departure.take_header(letter.content[: max(letter.facts.header_octets - 2, 0)])
+        departure.feed(letter.content)
+        path = Path(letter.to.local, address.domain)
+        notify = frozenset({Notify.NEVER}) if letter.told is None else DEFAULT_NOTIFY
+        queue_id, now = letter.queue_id, letter.now
         received = f"Received: by {self._name().hostname} id {queue_id};\r\n\t".encode() + format_date(now) + b"\r\n"
         submission = Submission(
             queue_id,
-            blob,
-            facts.header_octets,
-            facts.final_crlf,
+            letter.blob,
+            letter.facts.header_octets,
+            letter.facts.final_crlf,
             received + departure.signatures(now),
-            envelope,
-            sender,
-            [(recipient, Destination(kind, address.domain))],
+            _envelope(letter, departure, path),
+            letter.sender,
+            [(OutsideRecipient(path, letter.kind, _REASON, notify), Destination(letter.kind, address.domain))],
         )
         secrets, spool = self._secrets, self._spool
         assert spool is not None
 
         def work(txn: WriteTxn) -> None:
-            write_arrivals(txn, secrets, blob, ())
+            write_arrivals(txn, secrets, letter.blob, ())
             spool.enqueue(txn, submission, now)
 
         return work
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A letter to an address elsewhere."""
+
+    to: Path
+    content: bytes = field(repr=False)
+    blob: StoredBlob
+    facts: Facts
+    queue_id: str
+    now: float
+    require_tls: bool = False
+    kind: RouteKind = RouteKind.SERVICE
+    told: Path | None = None
+    """See `Envelope.told`."""
+    sender: UserId | None = None
+    """Whose account that is."""
+
+
+def _envelope(letter: _Leaving, departure: Departure, path: Path) -> Envelope:
+    needs_utf8 = not (str(path).isascii() and departure.header.isascii())
+    return Envelope(
+        NULL_PATH,
+        BodyKind.SEVEN_BIT if departure.is_seven_bit else BodyKind.EIGHT_BIT,
+        utf8=needs_utf8,
+        needs_utf8=needs_utf8,
+        require_tls=letter.require_tls,
+        tls_optional=departure.makes_tls_optional,
+        told=letter.told,
+    )
 
 
 def _path(to: str) -> Path:

@@ -46,6 +46,7 @@ class Texts:
     to: str
     happened: str
     answer: str
+    why: str
     relayed: str
     proven: str
     unverified: str
@@ -82,6 +83,7 @@ ENGLISH = Texts(
     to="To {address}",
     happened="What happened: {words}",
     answer="The answer of {host}: {reply}",
+    why="Why this way: {reason}.",
     relayed="What happened: the server {host} took the message and answers for it from now on. It will send no word"
     " when the message arrives.",
     proven="The connection was encrypted by {version}, and the server proved who it is ({how}).",
@@ -121,8 +123,8 @@ ENGLISH = Texts(
 )
 
 _CALL = (
-    "tell the recipient another way, such as by telephone, that your message waits. The account name and the code,"
-    " which stand in the message with the code that you have, are all that he or she needs."
+    "tell the recipient another way, such as by telephone, that your message waits. What he or she needs to read it is"
+    " said in the message about the code that you have had."
 )
 
 NOTICE = replace(
@@ -149,7 +151,7 @@ NOTICE = replace(
     advice={
         **dict.fromkeys(Advice, _CALL),
         Advice.ADDRESS: "see whether the address is right. If it is wrong, send your message again to the right one:"
-        " nobody opens the mailbox of the wrong one without the code that you have. If it is right, " + _CALL,
+        " nobody opens the mailbox of the wrong one without the code. If it is right, " + _CALL,
         Advice.NOTHING: ENGLISH.advice[Advice.NOTHING],
         Advice.WAIT: "just wait, or " + _CALL,
         Advice.WAIT_UNPROVEN: "just wait, or " + _CALL,

@@ -99,9 +99,11 @@ def _sentences(one: News, texts: Texts) -> Iterator[str]:
         yield texts.advice_title.format(advice=texts.advice[_advice(one.occasion, fate)])
     elif one.occasion is Occasion.DELIVERED:
         yield texts.delivered
+        yield texts.why.format(reason=without_links(one.recipient.reason, texts.link_left_out))
     else:
         yield texts.relayed.format(host=without_links(fate.host, texts.link_left_out))
         yield _safety(fate, texts)
+        yield texts.why.format(reason=without_links(one.recipient.reason, texts.link_left_out))
 
 
 def _safety(fate: Delivered, texts: Texts) -> str:

@@ -203,6 +203,19 @@ def test_times(path: Path, given: str, seconds: int) -> None:
         ('[inbound]\nclear_networks = ["10.0.0.1/8"]', "the key inbound.clear_networks: expected networks"),
         ("domains = []", "the key domains: expected at least one domain."),
         ('domains = ["a b"]', "the key domains: expected a host name, found 'a b'."),
+        ('[[invite.domains]]\ndomain = "b.example"', "the key invite.domains: expected invite.domain too"),
+        (
+            '[invite]\ndomain = "g.example"\n[[invite.domains]]\ndomain = "b.example"\nrole = "member"',
+            'the key invite.domains.role: "member" is for domains that are hosted here',
+        ),
+        (
+            '[invite]\ndomain = "g.example"\n[[invite.domains]]\ndomain = "g.example"',
+            "the key invite.domains.domain: g.example is the guests' own",
+        ),
+        (
+            '[invite]\ndomain = "g.example"\n[[invite.domains]]\ndomain = "b.example"\nsenders = ["ann"]',
+            "the key invite.domains.senders: expected addresses, or domains",
+        ),
         ('hostname = ""', "the key hostname: expected a host name, found ''."),
         ('postmaster = "ann"', "the key postmaster: expected an address of a member."),
         ('postmaster = "ann@elsewhere.net"', "the key postmaster: expected an address in one of the domains."),
@@ -369,3 +382,6 @@ def test_files_of_partners_are_looked_at(path: Path, tmp_path: Path) -> None:
     assert [one.startswith("partner a.example: ") for one in problems[:2]] == [True, True]
     text = '[outbound]\nsmart_host = "s.example"\nsmart_host_user = "u"\nsmart_host_password_file = "secret"\n'
     assert "password cannot be read" in config_check.check(loaded(path, text)).problems[0]
+    for command, found in (("/nonexistent/sms", 1), ("sh", 0)):
+        own = loaded(path, f'[invite]\ncode_command = ["{command}"]\n')
+        assert len([one for one in config_check.check(own).problems if "code command" in one]) == found

@@ -152,6 +152,8 @@ def test_submission_completes_the_header_and_removes_bcc(house: House) -> None:
     assert house.mail_of("bob")[1].content == whole
     house.send("bob", sender="ann", content=b"no header at all\r\n")
     assert house.mail_of("bob")[2].content.endswith(b">\r\n\r\nno header at all\r\n")
+    house.send("bob", sender="ann", content=b"Resent-From: ann@example.com\r\n\r\nx\r\n")
+    assert house.mail_of("bob")[3].content.startswith(b"From: ann@example.com\r\nDate: ")
 
 
 def test_senders_are_ones_own(house: House) -> None:

@@ -79,12 +79,30 @@ def test_a_device_password_takes_under_3_ms_of_cpu(house: House) -> None:
     assert sorted(times)[10] < 0.003
 
 
-def test_bare_names_need_one_domain_and_aliases_work(house: House) -> None:
+@pytest.mark.parametrize(
+    "domains", [("example.com",), ("example.org", "example.com"), ("example.com", "guest.example")]
+)
+def test_a_bare_name_is_whoever_alone_has_it(house: House, domains: tuple[str, ...]) -> None:
+    house.gatekeeper = house.make(domains=domains)
     run(house.accounts.add_alias(canonical("sales@example.com"), ALICE))
-    assert house.log_in("sales", house.device_password).address == "alice@example.com"
+    for name in ("alice", "ALICE", "sales", "alice+tag"):
+        login = house.log_in(name, house.device_password)
+        assert login.address == "alice@example.com"
+        house.gatekeeper.log_out(login)
+    for name in ("nobody", "bob", ""):
+        with pytest.raises(LogInRefused):
+            house.log_in(name, house.device_password)
+
+
+def test_a_bare_name_that_two_have_is_nobodys_and_the_same_persons_is_his(house: House) -> None:
     house.gatekeeper = house.make(domains=("example.com", "example.org"))
+    run(house.accounts.add_alias(canonical("alice@example.org"), ALICE))
+    assert house.log_in("alice", house.device_password).address == "alice@example.com"
+    run(house.accounts.remove_alias(canonical("alice@example.org")))
+    run(house.accounts.create(canonical("alice@example.org")))
     with pytest.raises(LogInRefused):
         house.log_in("alice", house.device_password)
+    house.log_in("alice@example.com", house.device_password)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +246,15 @@ def test_a_disabled_account_is_refused_like_a_wrong_password(house: House) -> No
     assert house.log_in("bob", "correct horse").user_id == house.bob.user_id
 
 
-def test_a_recovery_code_reads_no_mail(house: House) -> None:
+def test_a_recovery_code_opens_devices_and_sends_nothing(house: House) -> None:
+    for service in (Service.IMAP, Service.POP3):
+        login = house.log_in("bob", house.bob.recovery_code, service)
+        assert (login.kind, login.read_only) == (Kind.RECOVERY, False)
+        mailbox = run(house.gatekeeper.open_mailbox(login))
+        assert [folder.name for folder in run(mailbox.folders())] == []
+        mailbox.close()
     with pytest.raises(LogInRefused):
-        house.log_in("bob", house.bob.recovery_code)
+        house.log_in("bob", house.bob.recovery_code, Service.SUBMISSION)
 
 
 def test_the_cache_saves_hashing_until_idle_or_old(house: House) -> None:
@@ -361,6 +385,19 @@ def test_a_flood_from_one_address_is_answered_slowly(house: House) -> None:
         run(put_off)
     for one in waiting:
         one.addErrback(lambda failure: None)
+
+
+def test_who_waits_does_not_hold_up_the_end(house: House) -> None:
+    waiting = [house.begin("bob", "wrong") for _ in range(8)]
+    late = [one for one in waiting if not one.called]
+    assert late
+    house.gatekeeper.let_nobody_wait()
+    for one in [*late, house.begin("bob", "wrong")]:
+        with pytest.raises(LogInUnavailable):
+            run(one)
+    assert not [call for call in house.clock.getDelayedCalls() if call.time > house.clock.seconds() + 1]
+    for one in waiting:
+        one.addErrback(lambda _: None)
 
 
 def test_a_fault_of_the_store_is_no_wrong_password(house: House) -> None:

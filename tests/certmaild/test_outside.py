@@ -22,10 +22,12 @@ from certmaild.held_mail import CourierWithMailboxes, PlannerWithMailboxes
 from certmaild.inbound.inspection import Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls_values import Level
-from certmaild.mailbox import ownership
+from certmaild.mailbox import daily_counts, ownership
+from certmaild.mailbox.addresses import Address
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Role, SentCopies
+from certmaild.mailbox.layout_guests import Counted
 from certmaild.mailbox.layout_queue import TaskState
 from certmaild.outbound.interfaces import CourierConnection, News, Occasion, QueuedMessage, Terms
 from certmaild.outbound.values import (
@@ -223,6 +225,24 @@ def test_hold_time_at_and_past_its_limit(house: House) -> None:
     assert house.refusal("bob", sender="ann", mail=mail(hold_until_s=int(NOW) + longest + 1)) == "501 5.5.4"
 
 
+def test_recipients_elsewhere_at_and_past_the_limit(house: House) -> None:
+    house.delivery.settings = replace(house.delivery.settings, limits=replace(house.limits, recipients_elsewhere=3))
+    house.send("dan@other.example", "eva@a.partner.example", "bob", sender="ann", content=OWN)
+    assert house.refusal("x@other.example", "y@other.example", "bob", sender="ann", content=OWN) == "450 4.7.1"
+    assert (len(house.queued()), len(house.mail_of("bob"))) == (1, 1)
+    house.send("x@other.example", sender="ann", content=OWN)
+    assert house.refusal("y@other.example", sender="ann", content=OWN) == "450 4.7.1"
+    # Others, and mail that stays in the house, are not counted.
+    house.send("dan@other.example", sender="bob", content=OWN.replace(b"ann@", b"bob@"))
+    house.send("bob", sender="ann", content=OWN)
+    user = UserId(house.users["ann"].user_id)
+
+    def counted(now: float) -> int:
+        return run(house.engine.read(lambda txn: daily_counts.count(txn, house.secrets, user, Counted.SENT, int(now))))
+
+    assert (counted(NOW), counted(NOW + 23 * 3600 - 1), counted(NOW + 24 * 3600)) == (3, 3, 0)
+
+
 def verified(content: bytes, records: dict[str, str]) -> bool:
     """Whether the RSA signature holds (dkimpy needs another library for Ed25519)."""
 
@@ -354,6 +374,10 @@ class Vouching:
     def check_recipient(self, *_: object) -> None: ...
 
     take_header = take_body = check_recipient
+    proves_partner = False
+
+    def partner_addresses(self, *_: object) -> list[Address]:
+        return []
 
     async def finish(self, *_: object) -> Verdict:
         return Verdict(sender_is_proven=True)

@@ -5,6 +5,7 @@ from datetime import date
 import pytest
 from support import run
 
+from certmaild.config import Invites
 from certmaild.keystore.tls_values import Level
 from certmaild.keystore.users import PublicKey
 from certmaild.mailbox.addresses import Address
@@ -14,11 +15,13 @@ from certmaild.mailbox.layout_accounts import Role, SentCopies, State
 from certmaild.partners.book import PartnerBook
 from certmaild.partners.record import Direction, PartnerRecord
 from certmaild.protocols.smtp.grammar import Path
-from certmaild.routing import SERVICES, Partner, Plain, Refuse, Route, Router, Sealed, Service, VerifiedTls
+from certmaild.routing import SERVICES, Partner, Plain, Refuse, Route, Router, Sealed, Service, Undecided, VerifiedTls
 
 NOW = 1_795_000_000.0
 """2026-11-18."""
 ANN, GUS = "ann@example.com", "gus@example.com"
+HEARD = ("eve@mx.example", "eve@other.example")
+"""Who has written to gus."""
 BOOK = PartnerBook(
     [
         PartnerRecord("mx.example", subdomains=True),
@@ -46,12 +49,16 @@ class Known:
         key = PublicKey(b"", 1, b"")
         return RecipientFacts(UserId(bytes(16)), address.lookup, state, role, SentCopies.CLIENT, None, None, key)
 
+    async def has_heard(self, user_id: UserId, address: Address) -> bool:
+        self.asked.append(f"heard {address.lookup}")
+        return address.lookup in HEARD
+
     async def first_member(self) -> str:
         return ANN
 
 
 def router(book: PartnerBook | None = BOOK) -> Router:
-    return Router(Known(), ("example.com",), partners=book, seconds=lambda: NOW, guest_domain="guest.example.com")  # type: ignore[arg-type]
+    return Router(Known(), ("example.com",), partners=book, seconds=lambda: NOW, invites=Invites("guest.example.com"))  # type: ignore[arg-type]
 
 
 def route(to: str, sender: str | None = ANN, *, require_tls: bool = False, book: PartnerBook | None = BOOK) -> Route:
@@ -84,6 +91,9 @@ def refusal(route: Route) -> str:
 )
 def test_a_member_writes_to_the_world(to: str, kind: type, domain: str, reason: str) -> None:
     found = route(to)
+    if isinstance(found, Undecided):
+        found = found.relay
+        assert kind is not Partner
     assert isinstance(found, Partner | Plain | VerifiedTls)
     assert type(found) is kind
     assert found.reason.startswith(reason)
@@ -94,7 +104,7 @@ def test_a_member_writes_to_the_world(to: str, kind: type, domain: str, reason: 
 def test_what_demands_tls_never_goes_where_clear_text_is_allowed() -> None:
     assert refusal(route("bob@clear.example", require_tls=True)).startswith("550 5.7.30")
     assert isinstance(route("bob@mx.example", require_tls=True), Partner)
-    assert isinstance(route("bob@other.example", require_tls=True), VerifiedTls)
+    assert isinstance(route("bob@other.example", require_tls=True), Undecided)
 
 
 def test_strangers_and_guests_reach_hosted_domains_only() -> None:
@@ -113,7 +123,7 @@ def test_service_addresses_are_for_who_is_logged_in(name: str) -> None:
             assert isinstance(found, Service)
             assert (found.name, found.tag) == (name, "x")
         assert refusal(route(f"{name}@{domain}", None)).startswith("550 5.7.1")
-    assert isinstance(route(f"{name}@other.example"), VerifiedTls)
+    assert isinstance(route(f"{name}@other.example"), Undecided)
 
 
 def test_a_mailbox_of_a_service_s_name_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:

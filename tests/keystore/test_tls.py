@@ -192,6 +192,8 @@ def test_strict_names_take_a_named_server(private: certificates.PrivateFiles, ot
         (Application.IMAP, ["x-unheard-of"], None),
         (Application.SMTP, [], None),
         (Application.SMTP, ["smtp"], None),
+        (Application.WEB, [], None),
+        (Application.WEB, ["h2", "http/1.1"], "http/1.1"),
     ],
 )
 def test_alpn_accepted(
@@ -212,6 +214,9 @@ def test_alpn_accepted(
         (Application.POP3, ["ftp"]),
         (Application.SMTP, ["h2"]),
         (Application.SMTP, ["x-unheard-of"]),
+        (Application.WEB, ["h2"]),
+        (Application.WEB, ["imap", "pop3"]),
+        (Application.WEB, ["x-unheard-of"]),
     ],
 )
 def test_foreign_alpn_is_fatal(

@@ -13,9 +13,11 @@ from command_support import Line, make_line
 from certmaild import config as configuration
 from certmaild.client_setup.autoconfig import autoconfig
 from certmaild.client_setup.autodiscover import autodiscover
-from certmaild.client_setup.files import fixed_files
+from certmaild.client_setup.files import FileShelf, fixed_files
 from certmaild.client_setup.settings import settings_for
 from certmaild.config import Config, Listen, default
+from certmaild.keystore.certificates import make_private
+from certmaild.keystore.tls import read_identity
 
 DOMAIN = "xn--mller-kva.example"
 
@@ -82,12 +84,29 @@ def test_starttls_alone(config: Config) -> None:
     assert texts(document.getElementsByTagName("Protocol")[1])["Encryption"] == "TLS"
 
 
-def test_without_a_way_in_or_out_there_is_only_the_policy(config: Config) -> None:
+def test_without_a_way_in_or_out_there_is_only_the_policy(config: Config, tmp_path: Path) -> None:
+    make_private(tmp_path, ["mail.example.com"])
     lacking = replace(config, listen=Listen((), imaps=993))
     assert fixed_files(lacking) == []
     (policy,) = fixed_files(lacking, "version: STSv1\r\n")
     assert (policy.host, policy.path) == (f"mta-sts.{DOMAIN}", "/.well-known/mta-sts.txt")
     assert (policy.content_type, policy.octets) == ("text/plain", b"version: STSv1\r\n")
+
+
+def test_the_shelf_has_the_same_files_and_makes_those_that_are_asked_for(config: Config, tmp_path: Path) -> None:
+    make_private(tmp_path, ["mail.example.com"])
+    shelf = FileShelf(config, "policy", read_identity(config.tls.default))
+    files = fixed_files(config, "policy")
+    assert len(files) == 6
+    for one in files:
+        page = shelf.find(one.host, one.path)
+        assert page is not None and page.content_type == one.content_type
+        assert page.takes_post == one.path.endswith("autodiscover.xml")
+        if not one.path.endswith(".mobileconfig"):
+            assert page.octets == one.octets
+    assert shelf.find(DOMAIN, "/AutoDiscover/AutoDiscover.XML") == shelf.find(DOMAIN, "/autodiscover/autodiscover.xml")
+    for host, path in ((DOMAIN, "/"), (f"www.{DOMAIN}", "/"), (f"mta-sts.{DOMAIN}", "/mail/config-v1.1.xml")):
+        assert shelf.find(host, path) is None
 
 
 # The commands.

@@ -15,6 +15,7 @@ from certmaild.client_setup.profile import domain_profile, mobileconfig
 from certmaild.client_setup.settings import Speaks, settings_for
 from certmaild.config import Config, Listen, default
 from certmaild.keystore.certificates import make_private
+from certmaild.keystore.tls import read_identity
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,9 @@ def test_pop3(config: Config) -> None:
 
 
 def test_of_a_domain_the_device_asks_for_name_and_password(config: Config) -> None:
-    mail = verified(domain_profile(config, "example.com"), config)["PayloadContent"][0]
+    mail = verified(domain_profile(config, "example.com", read_identity(config.tls.default)), config)["PayloadContent"][
+        0
+    ]
     assert not {"EmailAddress", "IncomingMailServerUsername", "IncomingPassword"} & mail.keys()
 
 

@@ -35,6 +35,9 @@ def test_each_program_has_every_server_and_no_password(line: Line) -> None:
     text = line.run("setup", "ann@example.com").stdout
     assert "User name: ann@example.com" in text and "Thunderbird" in text and "Outlook (classic)" in text
     assert str(line.config.parent / "data" / "ca.pem") in text
+    assert "finds all this by itself" in text
+    line.config.write_text(line.config.read_text().replace("imaps = 993", "imaps = 1993"))
+    assert "finds all this by itself" not in line.run("setup", "ann@example.com").stdout
     assert not any(made[one] in text for one in SECRETS)
 
 

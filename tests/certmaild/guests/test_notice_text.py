@@ -129,6 +129,20 @@ def test_a_template_that_is_unfit_gives_way_to_ours(tmp_path: Path, source: str,
     assert problem.startswith("the template notice.en.j2 in ") and why in problem
 
 
+def test_names_that_have_to_be_typed_are_no_links(tmp_path: Path) -> None:
+    """However server, domain and guests are called, a notice goes out."""
+    host = "www.clinic.example"
+    servers = [[replace(one, host=host) for one in some] for some in (SETTINGS.incoming, SETTINGS.outgoing)]
+    settings = ClientSettings("www.example.org@www.clinic.example", tuple(servers[0]), tuple(servers[1]))
+    writers = ("Ann (?@www.partner.example)", "mailto.tel@www.clinic.example")
+    facts = replace(FACTS, settings=settings, domain=host, postmaster=f"postmaster@{host}", writers=writers)
+    with capturedLogs() as logs:
+        notice = notice_text(facts, SHIPPED, None)
+    assert notice.languages == SHIPPED and notice.text.count(host) > 10 and not logs
+    own = template(tmp_path, "Subject: x\n\n{{ domain }}/log-in")
+    assert "a link" in template_problems(facts, ("en",), own)[0]
+
+
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "notice.en.j2").write_bytes(b"Subject: \xff\n\ntext")
     assert "cannot be read" in template_problems(FACTS, ("en",), tmp_path)[0]

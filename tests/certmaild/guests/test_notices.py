@@ -86,8 +86,7 @@ class World:
     def comes(self, user_id: UserId, writer: WriterRow | None = None, name: str = "bob") -> None:
         """A message to a guest is filed."""
         self.house.send(name)
-        writer = replace_at(writer or self.ann, int(self.clock.seconds()))
-        run(self.engine.write(self.notices.noted(user_id, writer)))
+        run(self.engine.write(self.notices.noted(user_id, writer or self.ann)))
         self.clock.advance(0)
 
     def fetches(self, user_id: UserId) -> None:
@@ -128,10 +127,6 @@ class World:
 
 def replace_id(row: WriterRow, user_id: bytes) -> WriterRow:
     return WriterRow(row.name, row.address, user_id.hex())
-
-
-def replace_at(row: WriterRow, at_s: int) -> WriterRow:
-    return WriterRow(row.name, row.address, row.user_id, at_s)
 
 
 def parsed(octets: bytes) -> EmailMessage:
@@ -185,7 +180,7 @@ def test_a_guest_is_told_at_once_by_the_queue(world: World) -> None:
 def test_a_work_that_runs_twice_notes_once(world: World) -> None:
     bob = world.guest()
     world.house.send("bob")
-    noted = world.notices.noted(bob, replace_at(world.ann, NOON))
+    noted = world.notices.noted(bob, world.ann)
 
     def twice(txn: Any) -> None:
         noted(txn)

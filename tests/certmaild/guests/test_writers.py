@@ -94,6 +94,7 @@ def test_the_latest_writers_are_kept() -> None:
         "data:text/html,x",
         "<a",
         "</script>",
+        "<br/><img/>",
         "<!--",
         "imap:x",
     ],
@@ -108,6 +109,7 @@ def test_what_is_a_link(word: str) -> None:
     "text",
     [
         "Incoming mail: mx.example.com, IMAP port 993 or POP3 port 995, SSL/TLS",
+        "<a@b.example> <p.x@b.example>: <img-x@b.example>",
         "at 19:43 (UTC), and/or <ann@example.com>",
         "Subject: hello",
         "K7QM-2D9X-4JTV-P3AB",

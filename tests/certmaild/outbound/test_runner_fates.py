@@ -11,6 +11,7 @@ from outbound_support import (
     NOBODY,
     NOW,
     PREFIX,
+    SENDER,
     UNPROVEN,
     World,
 )
@@ -174,6 +175,20 @@ def test_a_message_without_a_sender_is_given_up_in_silence(world: World) -> None
     world.start()
     assert world.states(queue_id) == [TaskState.FAILED]
     assert not world.reporter.told
+
+
+def test_of_a_message_without_a_sender_hears_who_is_named_for_that(world: World) -> None:
+    world.courier.fates["bob@example.org"] = NOBODY
+    world.courier.problems["example.net"] = UNPROVEN
+    failed = world.file(sender=NULL_PATH, told=SENDER)
+    late = world.file("eve@example.net", sender=NULL_PATH, told=SENDER)
+    world.start()
+    world.pass_time(5 * HOUR, 10)
+    assert [(queue_id, occasion) for queue_id, occasion, _ in world.reporter.occasions] == [
+        (failed, "failed"),
+        (late, "warned"),
+        (late, "delayed"),
+    ]
 
 
 def test_after_its_lifetime_it_goes_back(world: World) -> None:

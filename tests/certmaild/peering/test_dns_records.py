@@ -113,6 +113,9 @@ def test_with_a_certificate_of_others_there_is_an_mta_sts_policy(line: Line, tmp
     name = ("_mta-sts.example.com", "TXT")
     assert states(line, {name: [f'"v=STSv1; id={sts_id(facts)};"']})[" ".join(name)][0] is State.RIGHT
     assert states(line, {name: ['"v=STSv1; id=1"']})[" ".join(name)][0] is State.DIFFERS
+    line.config.write_text(line.config.read_text().replace("imaps = 993", "imaps = 993\nhttps = 443"))
+    served = line.run("dns", "--zone").stdout
+    assert "mta-sts.example.com. 3600 IN CNAME mail.example.com." in served and "web server" not in served
     assert "next.pem" not in shown and facts.next_pin.hex() in shown
     assert "place yourself" in line.run("cert", "roll", status=1).stderr
 

@@ -1,0 +1,92 @@
+"""Pickup codes that nobody has used die, and the message that shows one is replaced: by whoever works the queue."""
+
+import msgspec
+from twisted.logger import Logger
+
+from certmaild.guests import code_texts
+from certmaild.guests.retelling import retold
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox import account_rows, audit_log
+from certmaild.mailbox.changes import Change, ChangeKind
+from certmaild.mailbox.guests import read_guest, write_guest
+from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
+from certmaild.mailbox.layout_accounts import PICKUP_ID, Account
+from certmaild.mailbox.layout_guests import AuditRow, GuestRow
+from certmaild.mailbox.layout_queue import Due
+from certmaild.mailbox.queue import Queue
+from certmaild.outbound.runner import Round
+from certmaild.protocols.transport import Clock
+from certmaild.reports.service_mail import ServiceMail
+
+log = Logger()
+
+LOOK_EACH_S = 600
+"""The code itself is refused from its last second on; this is for the message."""
+AT_ONCE = 64
+
+
+class CodeExpiry:
+    """From `start` to `stop` codes expire."""
+
+    def __init__(self, engine: Engine, secrets: ServerSecrets, mail: ServiceMail, clock: Clock) -> None:
+        self._engine = engine
+        self._secrets = secrets
+        self._mail = mail
+        self._clock = clock
+        self._round: Round | None = None
+
+    async def start(self) -> None:
+        """Look now, and every ten minutes."""
+        self._round = Round(self._clock, self._look)
+        self._round.wake()
+
+    async def stop(self) -> None:
+        """Finish the one under way, and begin nothing further."""
+        if self._round is not None:
+            await self._round.stop()
+
+    async def _look(self) -> float:
+        now = int(self._clock.seconds())
+
+        def work(txn: ReadTxn) -> list[tuple[int, bytes]]:
+            return [one for one, _ in zip(Queue.due(txn, Due.CODE, now), range(AT_ONCE), strict=False)]
+
+        due = await self._engine.read(work)
+        for at_s, user_id in due:
+            try:
+                await self._end(UserId(user_id), at_s, now)
+            except Exception:
+                log.failure("the code of {guest} did not expire; it is looked at again", guest=user_id.hex())
+                return LOOK_EACH_S
+        return 0 if len(due) == AT_ONCE else LOOK_EACH_S
+
+    async def _end(self, user_id: UserId, at_s: int, now: int) -> None:
+        """End the code that dies then, if it is still the guest's and he has not used it."""
+        row, account = await self._engine.read(lambda txn: self._guest(txn, user_id))
+        told = None
+        if row is not None and account is not None and _dies(row, at_s):
+            told = await retold(self._mail, row, code_texts.expired_letter(row.ordinary or account.address))
+
+        def work(txn: WriteTxn) -> None:
+            found, _ = self._guest(txn, user_id)
+            if found is not None and account is not None and told is not None and _dies(found, at_s):
+                if row is None or found.pickup_mid != row.pickup_mid:
+                    return
+                account_rows.delete_credential(txn, user_id, PICKUP_ID)
+                told(txn)
+                after = msgspec.structs.replace(found, code_expires_s=0, pickup_mid="")
+                write_guest(txn, self._secrets, user_id, after)
+                audit = AuditRow(at_s=now, by="server", act="code expired", whom=account.address)
+                audit_log.note(txn, self._secrets, audit)
+                txn.announce(Change(ChangeKind.ACCOUNT, user_id))
+            Queue.undue(txn, Due.CODE, at_s, user_id)
+
+        await self._engine.write(work)
+
+    def _guest(self, txn: ReadTxn, user_id: UserId) -> tuple[GuestRow | None, Account | None]:
+        return read_guest(txn, self._secrets, user_id), account_rows.read_account(txn, self._secrets, user_id)
+
+
+def _dies(row: GuestRow, at_s: int) -> bool:
+    return row.code_expires_s == at_s and not row.opened_s and not row.joined_s
