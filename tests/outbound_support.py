@@ -14,6 +14,7 @@ from certmaild.keystore.tls_values import Demand, Level, Proof
 from certmaild.mailbox.arrivals import write_arrivals
 from certmaild.mailbox.blobs import BlobWriter
 from certmaild.mailbox.identifiers import QueueId, UserId
+from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_queue import Task, TaskState
 from certmaild.outbound.doubts import Doubts
 from certmaild.outbound.interfaces import News, QueuedMessage, Terms, Work
@@ -248,6 +249,10 @@ class World:
                 lambda: self.leads,
             )
         )
+
+    def rows(self, table: Table) -> int:
+        """How many the table holds."""
+        return run(self.engine.read(lambda txn: sum(1 for _ in txn.scan(table, b""))))
 
     def start(self) -> None:
         run(self.runner.start())

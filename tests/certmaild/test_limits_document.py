@@ -267,7 +267,7 @@ ROWS: dict[str, tuple[str, str, list[str]]] = {
 
 
 SESSION, CONNECTION = (f"protocols/test_smtp_client_{name}.py" for name in ("session", "connection"))
-COURIER = "certmaild/test_courier.py"
+COURIER = "certmaild/courier/test_courier.py"
 TOWARDS_OTHERS: list[tuple[str, str, str, str]] = [
     (
         "reply line",
@@ -308,7 +308,7 @@ TOWARDS_OTHERS: list[tuple[str, str, str, str]] = [
         "messages",
         f"{MESSAGES}, or MAILMAX",
         "on one connection; then another one",
-        "certmaild/test_courier_messages.py::test_limits_of_the_server",
+        "certmaild/courier/test_courier_messages.py::test_limits_of_the_server",
     ),
 ]
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from outbound_support import (
     AWAY,
     CONTENT,
@@ -23,15 +22,6 @@ from certmaild.outbound.runner import Round
 
 HOUR = 3600
 DONE = [TaskState.DELIVERED]
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-def rows(world: World, table: Table) -> int:
-    return run(world.engine.read(lambda txn: sum(1 for _ in txn.scan(table, b""))))
 
 
 # Sent.
@@ -65,7 +55,7 @@ def test_messages_in_a_row_share_a_connection_that_is_closed_after_a_while(world
     assert world.courier.open == {1}
     world.pass_time(2 * LINGER_S)
     assert not world.courier.open
-    assert rows(world, Table.QLANE) == 0
+    assert world.rows(Table.QLANE) == 0
     world.file()
     world.pass_time(0)
     assert len(world.courier.connected) == 2
@@ -227,7 +217,7 @@ def test_who_refuses_a_second_connection_is_served_on_the_first(world: World) ->
     world.start()
     assert len(world.courier.sent) == 9
     assert world.courier.most_open == 1
-    assert rows(world, Table.QLANE) == 0
+    assert world.rows(Table.QLANE) == 0
 
 
 def test_a_connection_that_has_sent_enough_is_followed_by_another(world: World) -> None:

@@ -15,7 +15,6 @@ from outbound_support import (
     UNPROVEN,
     World,
 )
-from support import run
 from twisted.logger import capturedLogs
 
 from certmaild.mailbox.layout import Table
@@ -29,15 +28,6 @@ from certmaild.protocols.smtp.grammar import NULL_PATH
 HOUR = 3600
 DAY = 86_400
 DONE = [TaskState.DELIVERED]
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-def rows(world: World, table: Table) -> int:
-    return run(world.engine.read(lambda txn: sum(1 for _ in txn.scan(table, b""))))
 
 
 def test_a_recipient_is_tried_again_after_a_time_that_doubles(world: World) -> None:
@@ -62,7 +52,7 @@ def test_a_destination_that_is_not_reached_is_left_alone_as_a_whole(world: World
     world.start()
     assert world.courier.connected.count("example.org") == 1
     assert world.states(other) == DONE
-    written = rows(world, Table.QREADY)
+    written = world.rows(Table.QREADY)
     assert written == 20
     world.pass_time(170)
     assert world.courier.connected.count("example.org") == 2
@@ -70,7 +60,7 @@ def test_a_destination_that_is_not_reached_is_left_alone_as_a_whole(world: World
     world.courier.problems.clear()
     world.pass_time(60)
     assert set(world.order) == {*ids, other}
-    assert rows(world, Table.QLANE) == 0
+    assert world.rows(Table.QLANE) == 0
 
 
 def test_a_destination_that_is_reached_again_has_failed_no_longer(world: World) -> None:
@@ -153,7 +143,7 @@ def test_a_destination_that_takes_no_mail_fails_all_that_is_for_it(world: World)
     world.start()
     assert [world.states(queue_id) for queue_id in ids] == [[TaskState.FAILED] * 2] * 3
     assert len(world.reporter.told) == 3
-    assert rows(world, Table.QLANE) == rows(world, Table.QREADY) == rows(world, Table.REF) == 0
+    assert world.rows(Table.QLANE) == world.rows(Table.QREADY) == world.rows(Table.REF) == 0
 
 
 def test_nothing_fails_unheard(world: World) -> None:
@@ -201,7 +191,7 @@ def test_after_its_lifetime_it_goes_back(world: World) -> None:
     assert world.states(queue_id) == [TaskState.FAILED]
     assert world.fates(queue_id) == [AWAY]
     assert [one[1] for one in world.reporter.occasions] == ["delayed", "failed"]
-    assert rows(world, Table.REF) == 0
+    assert world.rows(Table.REF) == 0
 
 
 def test_a_message_that_has_to_be_there_by_a_time_goes_back_then(world: World) -> None:
@@ -275,7 +265,7 @@ def test_what_is_done_is_forgotten_after_three_days(world: World) -> None:
     world.pass_time(120, 30)
     for table in Table:
         if table.startswith("q"):
-            assert rows(world, table) == 0, table
+            assert world.rows(table) == 0, table
 
 
 def test_the_log_names_no_outside_address(world: World) -> None:

@@ -23,16 +23,6 @@ from certmaild.protocols.smtp.client.grammar import Credentials, ReplyReader
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def root() -> Authority:
-    return tls_support.authority()
-
-
-@pytest.fixture
-def post(root: Authority) -> Post:
-    return Post(root)
-
-
 def test_a_message_goes_out_over_proven_tls(post: Post, root: Authority, tmp_path: File) -> None:
     with Peer(root.issue(MX).server(tmp_path)) as peer:
         (fate,) = post.send(host(peer))

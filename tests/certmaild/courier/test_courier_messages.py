@@ -18,16 +18,6 @@ from certmaild.protocols.smtp.client.content import ContentUnfit
 from certmaild.protocols.smtp.grammar import Path
 
 
-@pytest.fixture(scope="module")
-def root() -> Authority:
-    return tls_support.authority()
-
-
-@pytest.fixture
-def post(root: Authority) -> Post:
-    return Post(root)
-
-
 def test_recipients_are_decided_one_by_one(post: Post, root: Authority, tmp_path: File) -> None:
     refusals = {b"<eve": b"550 5.1.1 No such user\r\n", b"<full": b"452 4.2.2 Over quota\r\n"}
     with Peer(root.issue(MX).server(tmp_path), recipients=refusals, offers=("DSN",)) as peer:
