@@ -10,7 +10,8 @@ import segno
 from twisted.logger import Logger
 
 from certmaild.client_setup.profile import CONTENT_TYPE, SUFFIX, mobileconfig
-from certmaild.client_setup.settings import in_words, settings_for
+from certmaild.client_setup.scanned import scanned
+from certmaild.client_setup.settings import ClientSettings, in_words, settings_for
 from certmaild.config import Config
 from certmaild.filing import InThread
 from certmaild.keystore.errors import KeystoreError
@@ -131,7 +132,7 @@ class DeviceClerk:
         config, account = self._config(), request.login.address
         settings, password = settings_for(config, account), made.code.text
         words = in_words(settings)
-        picture = await self._in_thread(lambda: _picture(f"{words}\nPassword: {password}\n"))
+        picture = await self._in_thread(lambda: _picture(_for_camera(settings, password)))
         profile = await self._signed(account, password) if is_apple else None
         if is_apple:
             sentence = texts.PROFILE_MISSING if profile is None else texts.PROFILE_ATTACHED
@@ -232,6 +233,14 @@ def _without_apple(rest: str) -> tuple[str, bool]:
     if len(words) > 1 and folded(words[-1]) == "apple":
         return " ".join(words[:-1]), True
     return rest, False
+
+
+def _for_camera(settings: ClientSettings, password: str) -> str:
+    """What Thunderbird for Android sets itself up by; where a listener that it needs is off, words for a person."""
+    try:
+        return scanned(settings, password)
+    except ValueError:
+        return f"{in_words(settings)}\nPassword: {password}\n"
 
 
 def _picture(text: str) -> bytes:

@@ -89,7 +89,8 @@ def added(
         "not use it for another one.",
         "Type this into the mail program there:",
         settings,
-        "The picture attached holds the same words for a camera (a QR code); it is plain text, not a link."
+        "The picture attached (a QR code) types it for you into Thunderbird for Android: choose Import settings there "
+        "and scan it. It is no link, and it holds the password: send it to nobody."
         if with_picture
         else "",
         profile,
