@@ -43,6 +43,7 @@ __all__ = [
 LISTENERS = ("imaps", "pop3s", "smtp", "submission", "submissions", "https")
 _DEFAULT_PORTS = {"imaps": 1993, "pop3s": 1995, "smtp": 1025, "submission": 1587, "submissions": 1465}
 MAX_WORKERS = 256
+MAX_TRIAL_DAYS = 365
 Network: TypeAlias = IPv4Network | IPv6Network
 _THIS_MACHINE = (ip_network("127.0.0.0/8"), ip_network("::1"))
 
@@ -188,6 +189,15 @@ class Invites:
     notices_per_domain: int = 500
     """Notices to one domain in an hour."""
     domains: tuple[InviteDomain, ...] = ()
+    trial_days: int = 0
+    """After which a mailbox that somebody asked for at ``try@`` is removed; 0: there are none to be had."""
+    trials_per_day: int = 50
+    """Such mailboxes that are asked for in 24 hours, by all together."""
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether ``try@`` is anything."""
+        return self.domain is not None and self.trial_days > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,11 +501,24 @@ class _Reader:
 
     def _invites(self) -> Invites:
         given = self._file.invite
-        for name in ("code_days", "octets", "messages", "invitations_per_sender", "notices_per_domain"):
+        for name in (
+            "code_days",
+            "octets",
+            "messages",
+            "invitations_per_sender",
+            "notices_per_domain",
+            "trials_per_day",
+        ):
             if getattr(given, name) < 1:
                 self._say(f"invite.{name}", "expected at least 1")
         if given.unused_days < 0:
             self._say("invite.unused_days", "expected 0 or more")
+        if not 0 <= given.trial_days <= MAX_TRIAL_DAYS:
+            self._say("invite.trial_days", f"expected 0 (no trials) to {MAX_TRIAL_DAYS}")
+        elif given.trial_days and given.domain is None:
+            self._say("invite.trial_days", "trials need invite.domain, in which their accounts have names")
+        elif given.trial_days and not self._file.inbound.checks:
+            self._say("invite.trial_days", "trials need inbound.checks, since they are given to proven senders alone")
         domain = None if given.domain is None else self._host("invite.domain", given.domain)
         if domain is not None and domain in self._domains():
             self._say("invite.domain", "expected a domain of its own, that members have no addresses in")
@@ -518,6 +541,8 @@ class _Reader:
             given.invitations_per_sender,
             given.notices_per_domain,
             self._invite_domains(domain),
+            given.trial_days,
+            given.trials_per_day,
         )
 
     def _invite_domains(self, guests: str | None) -> tuple[InviteDomain, ...]:

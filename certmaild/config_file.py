@@ -171,6 +171,8 @@ class _InviteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     messages: int = 10_000
     invitations_per_sender: int = 200
     notices_per_domain: int = 500
+    trial_days: int = 0
+    trials_per_day: int = 50
     domains: tuple[InviteDomainFile, ...] = ()
 
 

@@ -15,6 +15,8 @@ from certmaild.filing import DeliverySettings, Filing, Finished, InThread, held_
 from certmaild.guests.decision import Decided, Decisions
 from certmaild.guests.invitations import Invitations
 from certmaild.guests.marks import read_marks
+from certmaild.guests.trial import Asked, Trials
+from certmaild.guests.trial_texts import ALONE as TRIAL_ALONE
 from certmaild.inbound.inspection import NOT_LOOKED_AT, Inspection, Inspector, Verdict
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.addresses import Address, canonical
@@ -32,7 +34,7 @@ from certmaild.protocols.interfaces import Login
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.interfaces import Hop
 from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
-from certmaild.routing import Invite, Refuse, Relay, Router, Sealed, Service, Undecided
+from certmaild.routing import Invite, Refuse, Relay, Route, Router, Sealed, Service, Trial, Undecided
 from certmaild.services.desk import ALONE, MOST_OCTETS, TOO_LONG, Desk
 from certmaild.tally import Tally
 from certmaild.trace import (
@@ -64,7 +66,7 @@ class Delivery:
 
     ``others_first`` (`Turns.others_first`) lets the reactor hear everybody before messages are worked on;
     ``inspector`` looks at mail from other servers; ``desk`` takes what is written to service addresses;
-    without ``decisions`` and ``invitations`` nobody becomes a guest.
+    without ``decisions`` and ``invitations`` nobody becomes a guest, without ``trials`` nobody may try.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Delivery:
         desk: Desk | None = None,
         decisions: Decisions | None = None,
         invitations: Invitations | None = None,
+        trials: Trials | None = None,
     ) -> None:
         self.engine = engine
         self.directory = directory
@@ -105,6 +108,7 @@ class Delivery:
         self.decisions = decisions
         self.signer = signer
         self.desk = desk
+        self.trials = trials
         self.seconds = seconds
         self.in_thread = in_thread
         self.others_first = others_first
@@ -182,6 +186,7 @@ class MailTransaction:
         self._mark = ""
         self._departure: Departure | None = None
         self._service: Service | None = None
+        self._trial: Trial | None = None
         self.queue_id = delivery.random(6).hex()
         self._blob: BlobWriter | None = None
         self._scanner: Scanner | None = None
@@ -210,6 +215,9 @@ class MailTransaction:
             return
         if self._service is not None:
             raise ALONE
+        if self._trial is not None or isinstance(route, Trial):
+            self._add_trial(route)
+            return
         if isinstance(route, Sealed):
             self._sealed.setdefault(route.recipient.user_id, (route, recipient))
         elif isinstance(route, Invite):
@@ -219,6 +227,13 @@ class MailTransaction:
             self._departure = self._departure or Departure(self._delivery.signer())
         else:
             raise Refusal(550, "5.7.1", "No route to this recipient")
+
+    def _add_trial(self, route: Route) -> None:
+        trials = self._delivery.trials
+        if trials is None or not isinstance(route, Trial) or self._sealed or self._trial is not None:
+            raise Refusal(452, "4.5.3", TRIAL_ALONE)
+        trials.check(str(self._mail.reverse_path))
+        self._trial = route
 
     async def _add_service(self, service: Service) -> None:
         login, desk = self._hop.login, self._delivery.desk
@@ -241,7 +256,7 @@ class MailTransaction:
             return None
         content, self._early = b"".join(self._early), []
         content = header.feed(content)
-        if not content:
+        if not content or self._trial is not None:
             return None
         if scanner.may_take_long(len(content)):
             return _answerable(self._take_slowly(content, blob, scanner))
@@ -256,6 +271,8 @@ class MailTransaction:
         """Seal for every recipient, commit, and give the queue id."""
         if self._service is not None:
             return await self._command(self._service)
+        if self._trial is not None:
+            return await self._ask_for(self._trial)
         if self._early and self._delivery.others_first is not None:
             # What came whole in one turn of the reactor is then worked on in a row, while code and tables are still in
             # the processor's caches.
@@ -319,6 +336,25 @@ class MailTransaction:
         try:
             await self._check_authors()
             await desk.take(login, service, content)
+        except StoreUnavailable as error:
+            raise refusal_for(error) from error
+        finally:
+            self._end()
+        return self.queue_id
+
+    async def _ask_for(self, trial: Trial) -> str:
+        """Have who writes a mailbox to try; the content was looked at as it came, and is never stored."""
+        trials = self._delivery.trials
+        assert trials is not None
+        _, _, header = self._open()
+        header.feed(b"".join(self._early))
+        header.finish()
+        self._early, self._blob = [], None
+        try:
+            verdict = await self._inspect()
+            froms = () if self._facts is None else self._facts.froms
+            asked = Asked(trial.address, str(self._mail.reverse_path), self._stored_header, froms, verdict)
+            await trials.take(asked)
         except StoreUnavailable as error:
             raise refusal_for(error) from error
         finally:

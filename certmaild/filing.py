@@ -37,7 +37,7 @@ from certmaild.protocols.smtp.grammar import Path
 from certmaild.protocols.smtp.interfaces import Hop, Listener
 from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
 from certmaild.reports.service_mail import NotWritable
-from certmaild.routing import Invite, Partner, Relay, Sealed, VerifiedTls
+from certmaild.routing import Invite, Partner, Relay, Sealed, VerifiedTls, is_on_trial
 from certmaild.trace import format_date, format_prefix, format_received
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ class Filing:
         invited = []
         for invite, arguments in message.invited:
             recipient = await self._directory.recipient(invite.address)
-            if recipient is None:
+            if recipient is None or is_on_trial(recipient):
                 invited.append((invite, arguments))
             else:
                 sealed.setdefault(recipient.user_id, (Sealed(recipient, invite.address), arguments))

@@ -32,6 +32,8 @@ from certmaild.guests.decision import Decisions
 from certmaild.guests.invitations import Invitations
 from certmaild.guests.notice_round import NoticeRound
 from certmaild.guests.proof import Proofs
+from certmaild.guests.trial import Trials
+from certmaild.guests.trial_end import TrialEnds
 from certmaild.guests.unused import UnusedGuests
 from certmaild.inbound.checks import Tools
 from certmaild.inbound.inspection import InspectionSettings, Inspector
@@ -65,12 +67,14 @@ from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
 from certmaild.protocols.web.server import WebFactory
 from certmaild.relays.watch import RelayWatch
+from certmaild.routing import TRY
 from certmaild.sending import Sending
 from certmaild.services.desk import Desk
 from certmaild.services.devices import DeviceClerk
 from certmaild.services.interfaces import Clerk
 from certmaild.services.invite_clerk import InviteClerk
 from certmaild.services.steward import Steward
+from certmaild.services.trial_clerk import TrialClerk
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Throttle
@@ -249,6 +253,7 @@ class House:
         mail = self.correspondence.mail
         notices = NoticeRound(self.engine, self.secrets, mail, lambda: self.config, clock)
         unused = UnusedGuests(self.engine, self.secrets, mail, lambda: self.config.invite, clock)
+        trial_ends = TrialEnds(self.engine, self.secrets, mail, clock)
         self.sending = Sending(
             config,
             self.engine,
@@ -258,7 +263,7 @@ class House:
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,
-            beside=[watch, notices, self.codes.expiry, unused],
+            beside=[watch, notices, self.codes.expiry, unused, trial_ends],
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
@@ -273,6 +278,7 @@ class House:
         clerks: dict[str, Clerk] = {
             "devices": DeviceClerk(engine, secrets, mail, lambda: self.config, self._in_thread, self.reactor.seconds),
             "invite": InviteClerk(self.codes.renewal),
+            TRY: TrialClerk(engine, secrets, self.reactor.seconds),
         }
         return Desk(engine, secrets, mail, self._in_thread, clerks, self.steward.stirred)
 
@@ -293,6 +299,7 @@ class House:
             reporter=correspondence.reporter,
             signer=lambda: correspondence.signer,
             desk=self.desk,
+            trials=self._make_trials(),
             decisions=Decisions(lambda: self.config.invite, self.proofs, lambda: self.config.limits.proof_time),
             invitations=Invitations(
                 self.engine,
@@ -303,6 +310,19 @@ class House:
                 seconds=self.reactor.seconds,
                 in_thread=self._in_thread,
             ),
+        )
+
+    def _make_trials(self) -> Trials:
+        correspondence = self.correspondence
+        return Trials(
+            self.engine,
+            self.secrets,
+            correspondence.mail,
+            correspondence.directory,
+            self.partners.book,
+            lambda: self.config,
+            self.reactor,
+            self._in_thread,
         )
 
     def _tools(self, config: Config) -> Tools:

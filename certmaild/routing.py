@@ -92,8 +92,15 @@ class Service:
     """An address of the server's own, where people command by mail; of authenticated submission only."""
 
     name: str
-    """Local part, lower-case, without its tag: one of `SERVICES`."""
+    """Local part, lower-case, without its tag: one of `SERVICES`, or `TRY`."""
     tag: str | None
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Somebody asks another server's way for a mailbox to try (``try@``): the message itself goes nowhere."""
+
     address: Address
 
 
@@ -114,10 +121,12 @@ class Refuse:
 
 
 Relay = Partner | VerifiedTls | Plain
-Route = Sealed | Invite | Undecided | Relay | Inside | Service | Hold | Refuse
+Route = Sealed | Invite | Undecided | Relay | Inside | Service | Trial | Hold | Refuse
 
 SERVICES = frozenset(("devices", "help", "status", "settings", "invite"))
 """Service addresses in each hosted domain and in the guests'; a mailbox of that name goes first."""
+TRY = "try"
+"""Where there are trials, one more in each hosted domain; of port 25 it takes mail too."""
 
 NO_SUCH_MAILBOX = Refuse(Refusal(550, "5.1.1", "No such mailbox here"))
 DISABLED = Refuse(Refusal(550, "5.2.1", "Mailbox is disabled"))
@@ -125,6 +134,9 @@ FULL = Refuse(Refusal(452, "4.2.2", "Mailbox is full"))
 NOT_CARRIED_OUT = Refuse(Refusal(550, "5.7.1", "This server does not send to other domains, only to its own"))
 GUEST = Refuse(
     Refusal(550, "5.7.1", "Guests of this server may write to its own domains and to people who have written to them")
+)
+ON_TRIAL = Refuse(
+    Refusal(550, "5.7.1", "A mailbox on trial writes to this server alone: to try, devices, help, status and settings")
 )
 GUESTS_CLOSED = Refuse(
     Refusal(550, "5.7.1", "Mail to this domain is taken from people who are logged in here, and from proven partners")
@@ -137,6 +149,11 @@ RELAYING_DENIED = Refuse(Refusal(550, "5.7.1", "Relaying denied"))
 _NO_ROLE = Path("", "")
 NO_INVITES = Invites()
 BAD_ADDRESS = Refuse(Refusal(553, "5.1.3", "Bad recipient address"))
+
+
+def is_on_trial(who: RecipientFacts) -> bool:
+    """Whether a mailbox was asked for at ``try@``."""
+    return who.guest is not None and who.guest.trial_until_s > 0
 
 
 class Router:
@@ -163,6 +180,7 @@ class Router:
         self._seconds = seconds
         self._level = level
         self._guest_domain = invites.domain
+        self._has_trials = invites.has_trials
         self._by_domain = {one.domain: one for one in invites.domains} if invites.domain is not None else {}
 
     async def route(
@@ -190,14 +208,36 @@ class Router:
                 return RELAYING_DENIED
             return await self._outside(address, sender, declared_size, require_tls=require_tls)
         service = self._service(address)
-        recipient = await self._directory.recipient(address)
+        recipient = await self._recipient(address)
         if recipient is None and service is not None:
-            return ASKED_FROM_OUTSIDE if sender is None else service
+            return self._asked(service, sender)
+        if sender is not None and not path.is_role and await self._is_on_trial(sender):
+            return ON_TRIAL
         if recipient is None and sender is not None and not path.is_role:
             invite = await self._by_message(address, sender)
             if invite is not None:
                 return invite
         return await self._to_mailbox(path, address, recipient, declared_size)
+
+    async def _recipient(self, address: Address) -> RecipientFacts | None:
+        """Whose mailbox mail of others goes to. One on trial is nobody's: it holds the server's own words alone."""
+        found = await self._directory.recipient(address)
+        return None if found is not None and is_on_trial(found) else found
+
+    async def _is_on_trial(self, sender: str) -> bool:
+        """Whether somebody who is logged in has his mailbox on trial: its name is in no domain that members are in."""
+        address = canonical(sender)
+        if address.domain in self._domains:
+            return False
+        who = await self._directory.recipient(address)
+        return who is None or is_on_trial(who)
+
+    @staticmethod
+    def _asked(service: Service, sender: str | None) -> Route:
+        """Who is logged in commands; others may ask for a trial, where there are any."""
+        if sender is not None:
+            return service
+        return Trial(service.address) if service.name == TRY else ASKED_FROM_OUTSIDE
 
     async def _to_mailbox(
         self, path: Path, address: Address, recipient: RecipientFacts | None, declared_size: int
@@ -225,9 +265,11 @@ class Router:
         if sender is None:
             if not is_partner:
                 return GUESTS_CLOSED
+        elif await self._is_on_trial(sender):
+            return ON_TRIAL
         elif not await self._may_write_to(address, sender):
             return GUEST
-        return await self._to_mailbox(path, address, await self._directory.recipient(address), declared_size)
+        return await self._to_mailbox(path, address, await self._recipient(address), declared_size)
 
     async def _may_write_to(self, address: Address, sender: str) -> bool:
         """Whether somebody may write outside the hosted domains at all: a guest only to who has written to him.
@@ -283,16 +325,22 @@ class Router:
 
     def _service(self, address: Address) -> Service | None:
         name = address.base.lookup.partition("@")[0]
+        if name == TRY:
+            return (
+                Service(name, address.detail, address) if self._has_trials and address.domain in self._domains else None
+            )
         return Service(name, address.detail, address) if self.is_hosted(address.domain) and name in SERVICES else None
 
     async def _outside(self, address: Address, sender: str, declared_size: int, *, require_tls: bool) -> Route:
         if self._partners is None:
             return NOT_CARRIED_OUT
+        if await self._is_on_trial(sender):
+            return ON_TRIAL
         who = await self._directory.recipient(canonical(sender))
         if who is None or (who.role is Role.GUEST and not await self._directory.has_heard(who.user_id, address)):
             return GUEST
         if self._guest_domain is not None:
-            recipient = await self._directory.recipient(address)
+            recipient = await self._recipient(address)
             if recipient is not None:
                 return await self._to_mailbox(_NO_ROLE, address, recipient, declared_size)
         relay = self._relay(address, self._partners)

@@ -30,6 +30,8 @@ class GuestView:
     opened: datetime | None
     joined: datetime | None
     noticed: datetime | None
+    trial_until: datetime | None
+    """None: he was invited."""
     language: str
     generation: int
     messages: int
@@ -77,6 +79,7 @@ def _view(txn: ReadTxn, secrets: ServerSecrets, user_id: UserId, row: GuestRow) 
         _time(row.opened_s),
         _time(row.joined_s),
         _time(row.noticed_s),
+        _time(row.trial_until_s),
         row.language,
         row.generation,
         use.messages,

@@ -65,6 +65,10 @@ class GuestRow(_Row, frozen=True, forbid_unknown_fields=True):
     """When he was."""
     welcome_mid: str = ""
     """The message in the guest's own mailbox that shows his first password, in hexadecimal; empty: none does."""
+    trial_until_s: int = 0
+    """When a mailbox that he asked for himself at ``try@`` is removed; 0: he was invited."""
+    trial_told_s: int = 0
+    """When he was told that it will be."""
 
 
 class Counted(IntEnum):
@@ -74,6 +78,12 @@ class Counted(IntEnum):
     """Guests that somebody invited."""
     SENT = 2
     """Recipients elsewhere that somebody sent to."""
+    TRIALS = 3
+    """Trials that were asked for, by all together: ``user`` is 16 zero octets."""
+    ASKED = 4
+    """Trials that were asked for at an address that has this mailbox."""
+    ECHOED = 5
+    """Messages that were answered by ``try@``."""
 
 
 class DailyRow(_Row, frozen=True, forbid_unknown_fields=True):

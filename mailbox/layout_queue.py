@@ -39,6 +39,8 @@ class Due(IntEnum):
     """A guest may have to be told that mail waits for him."""
     CODE = 5
     """A guest's pickup code dies if nobody has used it."""
+    TRIAL = 6
+    """A mailbox on trial is near its end, or over."""
 
 
 class TaskState(IntEnum):

@@ -30,7 +30,7 @@ from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.errors import AccountMissing, AddressTaken
 from certmaild.mailbox.guest_lists import GuestView, list_guests, show_guest
 from certmaild.mailbox.layout_accounts import Role
-from certmaild.routing import Invite
+from certmaild.routing import Invite, is_on_trial
 
 T = TypeVar("T")
 COLUMNS = {
@@ -122,7 +122,8 @@ async def _invite(store: Store, address: Address, inviter: Address, language: st
     sender = await correspondence.directory.recipient(inviter)
     if sender is None or sender.role is Role.GUEST:
         raise Failed(f"{inviter} has no mailbox here that could get the code.")
-    if await correspondence.directory.recipient(address) is not None:
+    there = await correspondence.directory.recipient(address)
+    if there is not None and not is_on_trial(there):
         raise Failed(f"{address.base} has a mailbox here: see certmaild guest show {address.base}")
     invitations = Invitations(
         store.engine,

@@ -26,6 +26,7 @@ from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Account, Option, Role, SentCopies, State
 from certmaild.mailbox.layout_guests import AuditRow, Counted, GuestRow
 from certmaild.mailbox.new_accounts import prepare_account, write_account_rows
+from certmaild.mailbox.trials import give_way
 from certmaild.outbound.interfaces import Work
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.routing import Invite
@@ -99,7 +100,7 @@ class Invitations:
         return Prepared(self._secrets, guests, words, sender, waiting.reason, now, limit)
 
     async def _made(self, one: Invite, name: Address, sender: RecipientFacts, now: int) -> NewGuest:
-        return await self._in_thread(partial(self._make, one, name, sender, now))
+        return await self._in_thread(partial(make_guest, self._secrets, self._settings(), one, name, sender, now))
 
     def _notice(self, guest: Guest, waiting: Waiting) -> list[Work]:
         return [] if guest.ordinary is None else [self._notices.noted(guest.user_id, waiting.sender.writer)]
@@ -146,53 +147,73 @@ class Invitations:
             names.append(name)
         return names, daily_counts.count(txn, self._secrets, sender, Counted.INVITED, now)
 
-    def _make(self, one: Invite, name: Address, sender: RecipientFacts, now: int) -> NewGuest:
-        """Takes some 30 ms, for a thread."""
-        settings, secrets = self._settings(), self._secrets
-        user = create_user_keys(secrets)
-        try:
-            user_id = UserId(user.user_id)
-            expires = now + settings.code_days * DAY_S
-            way = ways_in.new_pickup(secrets, user_id, user.root, created=now, expires=expires)
-            account = Account(
-                State.ACTIVE,
-                one.role,
-                SentCopies.SERVER,
-                settings.octets if one.role is Role.GUEST else None,
-                settings.messages if one.role is Role.GUEST else None,
-                now,
-                now,
-                name.lookup,
-                name.display,
-                Option.SERVICE_FOLDERS,
-            )
-            rows = prepare_account(account, user, [(way.credential_id, way.row)], now=now)
-            row = GuestRow(
-                ordinary="" if one.is_own_name else str(one.address.base),
-                inviter=sender.address,
-                inviter_id=sender.user_id.hex(),
-                invited_s=now,
-                code_expires_s=expires,
-                language=one.language,
-            )
-            recipient = RecipientFacts(
-                user_id,
-                account.address,
-                account.state,
-                account.role,
-                account.sent_copies,
-                account.octets_limit,
-                account.messages_limit,
-                check_public_key(secrets, user_id, user.public_key_row),
-                row,
-            )
+
+def make_guest(
+    secrets: ServerSecrets, settings: Invites, one: Invite, name: Address, sender: RecipientFacts, now: int
+) -> NewGuest:
+    """A guest whom a sender invites, named ``name``. Takes some 30 ms, for a thread."""
+    row = GuestRow(
+        ordinary="" if one.is_own_name else str(one.address.base),
+        inviter=sender.address,
+        inviter_id=sender.user_id.hex(),
+        invited_s=now,
+        code_expires_s=now + settings.code_days * DAY_S,
+        language=one.language,
+    )
+    is_guest = one.role is Role.GUEST
+    limits = (settings.octets, settings.messages) if is_guest else (None, None)
+    return new_guest(secrets, one.address, name, row, role=one.role, limits=limits, sender=sender)
+
+
+def new_guest(
+    secrets: ServerSecrets,
+    address: Address,
+    name: Address,
+    row: GuestRow,
+    *,
+    role: Role = Role.GUEST,
+    limits: tuple[int | None, int | None],
+    sender: RecipientFacts | None = None,
+) -> NewGuest:
+    """A mailbox that a pickup code opens, and a ``sender`` may open; ``limits`` of octets and messages.
+
+    Takes some 30 ms, for a thread.
+    """
+    user, now = create_user_keys(secrets), row.invited_s
+    try:
+        user_id = UserId(user.user_id)
+        way = ways_in.new_pickup(secrets, user_id, user.root, created=now, expires=row.code_expires_s)
+        account = Account(
+            State.ACTIVE,
+            role,
+            SentCopies.SERVER,
+            *limits,
+            now,
+            now,
+            name.lookup,
+            name.display,
+            Option.SERVICE_FOLDERS,
+        )
+        rows = prepare_account(account, user, [(way.credential_id, way.row)], now=now)
+        recipient = RecipientFacts(
+            user_id,
+            account.address,
+            account.state,
+            account.role,
+            account.sent_copies,
+            account.octets_limit,
+            account.messages_limit,
+            check_public_key(secrets, user_id, user.public_key_row),
+            row,
+        )
+        bequest = None
+        if sender is not None:
             bequest = seal_bequest(sender.public_key, sender.user_id, user_id, user.root.reveal())
-        finally:
-            user.root.wipe()
-            user.keys.close()
-        ordinary = None if one.is_own_name else one.address.base
-        guest = Guest(user_id, account.address, ordinary, row)
-        return NewGuest(one.address, rows, guest, recipient, way.code, bequest)
+    finally:
+        user.root.wipe()
+        user.keys.close()
+    guest = Guest(user_id, account.address, canonical(row.ordinary) if row.ordinary else None, row)
+    return NewGuest(address, rows, guest, recipient, way.code, bequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +237,8 @@ class Prepared:
         daily_counts.note(txn, secrets, sender.user_id, Counted.INVITED, now, len(self.guests))
         for one in self.guests:
             guest = one.guest
+            if guest.ordinary is not None:
+                give_way(txn, secrets, guest.ordinary, now)
             aliases = () if guest.ordinary is None else (guest.ordinary.key,)
             write_account_rows(txn, secrets, one.rows, aliases=aliases)
             write_guest(txn, secrets, guest.user_id, guest.row)

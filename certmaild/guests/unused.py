@@ -35,11 +35,11 @@ class Used(Exception):
 
 
 def unused_since_s(row: GuestRow, invites: Invites) -> int | None:
-    """Since when a mailbox that nobody ever opened has been of no use to anybody; None once it was opened.
+    """Since when a mailbox that nobody ever opened has been of no use to anybody; None: it was opened, or is on trial.
 
     A renewed code and a further notice begin the time anew: a message that came lately is not taken away.
     """
-    if row.opened_s or row.joined_s:
+    if row.opened_s or row.joined_s or row.trial_until_s:
         return None
     renewed_s = row.code_expires_s - invites.code_days * DAY_S if row.code_expires_s else 0
     return max(row.invited_s, row.noticed_s, renewed_s)

@@ -64,6 +64,8 @@ class Verdict:
     """It goes to the folder of junk."""
     sender_is_proven: bool = False
     """Whoever sends it may use MAIL FROM: what answers to that address goes to no third person."""
+    vouched: frozenset[str] = frozenset()
+    """Domains of From that vouch for the message by DMARC."""
 
 
 NOT_LOOKED_AT = Verdict()
@@ -177,7 +179,8 @@ class Inspection:
                 entries.append(dmarc_entry(one) + (f" policy.override={overridden}" if overridden else ""))
                 is_junk = (not overridden and self._carry_out(one)) or is_junk
         results = format_results(self._settings.authserv_id, entries) if entries else b""
-        return Verdict(results, is_junk, sender_is_proven)
+        vouched = frozenset(one.domain for one in found.dmarc if one.result is Result.PASS) if found else frozenset()
+        return Verdict(results, is_junk, sender_is_proven, vouched)
 
     def cancel(self) -> None:
         """The message will not be taken."""

@@ -123,6 +123,18 @@ class ServiceMail:
         reader = await self._router().mailbox(NULL_PATH, user_id)
         if reader is None or reader.user_id != user_id:
             raise NotWritable("There is no mailbox here for that account.")
+        return await self.place_for(reader, letter, special_use=special_use, flags=flags, to=to)
+
+    async def place_for(
+        self,
+        reader: RecipientFacts,
+        letter: EmailMessage,
+        *,
+        special_use: int = 0,
+        flags: int = 0,
+        to: str | None = None,
+    ) -> Placed:
+        """The same for a mailbox that may be made in the transaction that files it. Raises `StoreUnavailable`."""
         path = _path(to or reader.address)
         blob, facts = await self._stored(self.octets(letter, path))
         return self._into(reader, path, blob, facts, self._random(6).hex(), self._seconds(), special_use, flags)
@@ -173,11 +185,13 @@ class ServiceMail:
             return self._into(reader, to, blob, facts, queue_id, now).file
         return self._out(_Leaving(to, content, blob, facts, queue_id, now, require_tls))
 
-    async def prepare_notice(self, letter: EmailMessage, to: Path, *, told: Path, sender: UserId | None) -> Work:
+    async def prepare_notice(
+        self, letter: EmailMessage, to: Path, *, told: Path | None = None, sender: UserId | None = None
+    ) -> Work:
         """What queues word to a guest at his ordinary address, by `RouteKind.NOTICE`; header as by `octets`.
 
-        ``told`` hears when it does not arrive: ``sender``, where he has an account. Raises `NotWritable` for an address
-        of our own, where whoever reads it reads the message too, and as `prepare` does.
+        ``told`` hears when it does not arrive: ``sender``, where he has an account; None: nobody does. Raises
+        `NotWritable` for an address of our own, where whoever reads it reads the message too, and as `prepare` does.
         """
         if self.is_inside(to) or self._spool is None:
             raise NotWritable("There is no mailbox elsewhere for that address.")

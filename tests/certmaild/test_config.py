@@ -203,6 +203,13 @@ def test_times(path: Path, given: str, seconds: int) -> None:
         ('[inbound]\nclear_networks = ["10.0.0.1/8"]', "the key inbound.clear_networks: expected networks"),
         ("domains = []", "the key domains: expected at least one domain."),
         ('domains = ["a b"]', "the key domains: expected a host name, found 'a b'."),
+        ("[invite]\ntrial_days = 30", "the key invite.trial_days: trials need invite.domain"),
+        ('[invite]\ndomain = "g.example"\ntrial_days = 366', "the key invite.trial_days: expected 0 (no"),
+        ('[invite]\ndomain = "g.example"\ntrials_per_day = 0', "the key invite.trials_per_day: expected at least 1"),
+        (
+            '[invite]\ndomain = "g.example"\ntrial_days = 30\n[inbound]\nchecks = false',
+            "the key invite.trial_days: trials need inbound.checks",
+        ),
         ('[[invite.domains]]\ndomain = "b.example"', "the key invite.domains: expected invite.domain too"),
         (
             '[invite]\ndomain = "g.example"\n[[invite.domains]]\ndomain = "b.example"\nrole = "member"',

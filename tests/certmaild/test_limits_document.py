@@ -12,6 +12,8 @@ import pytest
 from certmaild.config import Invites
 from certmaild.guests.notice_text import MAX_OCTETS
 from certmaild.guests.notices import UNUSED_DAYS
+from certmaild.guests.trial import MESSAGES as TRIAL_MESSAGES
+from certmaild.guests.trial import OCTETS as TRIAL_OCTETS
 from certmaild.guests.writers import MAX_NAME, MOST
 from certmaild.outbound.courier import ATTEMPTS
 from certmaild.outbound.hand_over import MESSAGES
@@ -20,6 +22,7 @@ from certmaild.protocols.smtp.client.connection import Patience
 from certmaild.protocols.smtp.client.grammar import MAX_LINE, MAX_LINES, MAX_TEXT
 from certmaild.protocols.web.grammar import MAX_BODY, MAX_HEAD
 from certmaild.protocols.web.server import REQUEST_S
+from certmaild.services.trial_clerk import ECHOES
 
 PATIENCE = Patience()
 TESTS = Path(__file__).parents[1]
@@ -357,6 +360,42 @@ NOTICES: list[tuple[str, str, str, str]] = [
     ("writers named in a notice", f"{MOST}", "the latest", f"{_WRITERS}::test_the_latest_writers_are_kept"),
 ]
 
+TRIALS_HEAD = """
+## Mailboxes to try
+
+The first is a key of `[invite]`; the others are fixed.
+
+| limit | default | beyond it | tests |
+| --- | --- | --- | --- |
+"""
+_TRIAL = "certmaild/guests/test_trial.py"
+TRIALS: list[tuple[str, str, str, str]] = [
+    (
+        "`trials_per_day`, asked for in 24 hours by all together",
+        f"{Invites().trials_per_day}",
+        "450 4.7.1",
+        f"{_TRIAL}::test_the_limit_of_a_day_is_everybody_s_together",
+    ),
+    (
+        "answers to one address in 24 hours",
+        "1",
+        "250, and nothing is sent",
+        f"{_TRIAL}::test_who_asks_again_within_a_day_hears_nothing_more",
+    ),
+    (
+        "its mail, unless a guest's quota is less",
+        f"{TRIAL_OCTETS // 2**20} MiB, {TRIAL_MESSAGES} messages",
+        "as with any quota",
+        f"{_TRIAL}::test_a_proven_sender_gets_a_mailbox_that_ends",
+    ),
+    (
+        "messages to `try@` by who is logged in, 24 hours",
+        f"{ECHOES}",
+        "450 4.7.1",
+        f"{_TRIAL}::test_an_answer_is_written_to_what_a_guest_writes_up_to_a_limit",
+    ),
+]
+
 WEB_SESSION, WEB_SERVER = (f"protocols/test_web_{name}.py" for name in ("session", "server"))
 WEB: list[tuple[str, str, str, str]] = [
     (
@@ -411,7 +450,11 @@ def document() -> str:
     notices = [
         f"| {limit} | {value} | {beyond} | `{test.rpartition('/')[2]}` |\n" for limit, value, beyond, test in NOTICES
     ]
-    return HEAD + "".join([*lines, WEB_HEAD, *web, NOTICES_HEAD, *notices, TAIL, *others])
+    trials = [
+        f"| {limit} | {value} | {beyond} | `{test.rpartition('/')[2]}` |\n" for limit, value, beyond, test in TRIALS
+    ]
+    parts = [*lines, WEB_HEAD, *web, NOTICES_HEAD, *notices, TRIALS_HEAD, *trials, TAIL, *others]
+    return HEAD + "".join(parts)
 
 
 def test_the_document_lists_every_limit() -> None:
@@ -423,7 +466,7 @@ def test_the_document_lists_every_limit() -> None:
     "test",
     sorted(
         {test for _, _, tests in ROWS.values() for test in tests}
-        | {one[-1] for one in (*WEB, *NOTICES, *TOWARDS_OTHERS)}
+        | {one[-1] for one in (*WEB, *NOTICES, *TRIALS, *TOWARDS_OTHERS)}
     ),
 )
 def test_each_test_that_is_named_exists(test: str) -> None:

@@ -12,14 +12,28 @@ from certmaild.mailbox.addresses import Address
 from certmaild.mailbox.directory import RecipientFacts
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout_accounts import Role, SentCopies, State
+from certmaild.mailbox.layout_guests import GuestRow
 from certmaild.partners.book import PartnerBook
 from certmaild.partners.record import Direction, PartnerRecord
 from certmaild.protocols.smtp.grammar import Path
-from certmaild.routing import SERVICES, Partner, Plain, Refuse, Route, Router, Sealed, Service, Undecided, VerifiedTls
+from certmaild.routing import (
+    ON_TRIAL,
+    SERVICES,
+    Partner,
+    Plain,
+    Refuse,
+    Route,
+    Router,
+    Sealed,
+    Service,
+    Trial,
+    Undecided,
+    VerifiedTls,
+)
 
 NOW = 1_795_000_000.0
 """2026-11-18."""
-ANN, GUS = "ann@example.com", "gus@example.com"
+ANN, GUS, TIM = "ann@example.com", "gus@example.com", "tim.far.example@guest.example.com"
 HEARD = ("eve@mx.example", "eve@other.example")
 """Who has written to gus."""
 BOOK = PartnerBook(
@@ -35,19 +49,22 @@ BOOK = PartnerBook(
 
 
 class Known:
-    """A directory of ann, a member, gus, a guest, and dan, who is disabled."""
+    """A directory of ann, a member, gus, a guest, tim, who is on trial, and dan, who is disabled."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     async def recipient(self, address: Address) -> RecipientFacts | None:
         self.asked.append(address.lookup)
-        role = Role.GUEST if address.lookup == GUS else Role.MEMBER
+        role = Role.GUEST if address.lookup in (GUS, TIM) else Role.MEMBER
         state = State.DISABLED if address.lookup == "dan@example.com" else State.ACTIVE
-        if address.lookup not in (ANN, GUS, "dan@example.com"):
+        row = None
+        if address.lookup in (TIM, "tim@far.example"):
+            row = GuestRow(ordinary="tim@far.example", inviter="", inviter_id="", invited_s=1, trial_until_s=9)
+        elif address.lookup not in (ANN, GUS, "dan@example.com"):
             return None
         key = PublicKey(b"", 1, b"")
-        return RecipientFacts(UserId(bytes(16)), address.lookup, state, role, SentCopies.CLIENT, None, None, key)
+        return RecipientFacts(UserId(bytes(16)), address.lookup, state, role, SentCopies.CLIENT, None, None, key, row)
 
     async def has_heard(self, user_id: UserId, address: Address) -> bool:
         self.asked.append(f"heard {address.lookup}")
@@ -57,13 +74,23 @@ class Known:
         return ANN
 
 
-def router(book: PartnerBook | None = BOOK) -> Router:
-    return Router(Known(), ("example.com",), partners=book, seconds=lambda: NOW, invites=Invites("guest.example.com"))  # type: ignore[arg-type]
+def router(book: PartnerBook | None = BOOK, *, trial_days: int = 0) -> Router:
+    invites = Invites("guest.example.com", trial_days=trial_days)
+    return Router(Known(), ("example.com",), partners=book, seconds=lambda: NOW, invites=invites)  # type: ignore[arg-type]
 
 
-def route(to: str, sender: str | None = ANN, *, require_tls: bool = False, book: PartnerBook | None = BOOK) -> Route:
+def route(
+    to: str,
+    sender: str | None = ANN,
+    *,
+    require_tls: bool = False,
+    book: PartnerBook | None = BOOK,
+    trial_days: int = 0,
+    is_partner: bool = False,
+) -> Route:
     local, _, domain = to.rpartition("@")
-    return run(router(book).route(Path(local, domain), sender=sender, require_tls=require_tls))
+    asked = router(book, trial_days=trial_days)
+    return run(asked.route(Path(local, domain), sender=sender, require_tls=require_tls, is_partner=is_partner))
 
 
 def refusal(route: Route) -> str:
@@ -124,6 +151,36 @@ def test_service_addresses_are_for_who_is_logged_in(name: str) -> None:
             assert (found.name, found.tag) == (name, "x")
         assert refusal(route(f"{name}@{domain}", None)).startswith("550 5.7.1")
     assert isinstance(route(f"{name}@other.example"), Undecided)
+
+
+def test_try_is_an_unknown_address_unless_there_are_trials() -> None:
+    for sender in (None, ANN, GUS):
+        assert refusal(route("try@example.com", sender)) == "550 5.1.1 No such mailbox here"
+    for sender in (ANN, GUS, TIM):
+        assert isinstance(route("try@example.com", sender, trial_days=30), Service)
+    assert isinstance(route("Try@example.com", None, trial_days=30), Trial)
+    # The guests' domain is as silent as ever.
+    assert refusal(route("try@guest.example.com", None, trial_days=30)) == refusal(route("x@guest.example.com", None))
+
+
+@pytest.mark.parametrize("trial_days", [0, 30])
+def test_who_is_on_trial_writes_to_the_server_alone(trial_days: int) -> None:
+    to_try = [] if not trial_days else ["try@example.com"]
+    for to in ("devices@example.com", "help@guest.example.com", *to_try):
+        assert isinstance(route(to, TIM, trial_days=trial_days), Service)
+    assert isinstance(route("postmaster@example.com", TIM, trial_days=trial_days), Sealed)
+    for to in (ANN, "nobody@example.com", "x@guest.example.com", TIM, "bob@other.example", "bob@mx.example", HEARD[0]):
+        assert route(to, TIM, trial_days=trial_days) is ON_TRIAL
+    # Whoever is gone while he is logged in writes to nobody either.
+    assert route(ANN, "gone@guest.example.com", trial_days=trial_days) is ON_TRIAL
+
+
+def test_nobody_writes_to_who_is_on_trial() -> None:
+    assert refusal(route(TIM)) == refusal(route("nobody@guest.example.com")) == "550 5.1.1 No such mailbox here"
+    assert refusal(route(TIM, None)).startswith("550 5.7.1 Mail to this domain is taken from")
+    assert refusal(route(TIM, None, is_partner=True)) == "550 5.1.1 No such mailbox here"
+    # Members reach him as they would without it.
+    assert isinstance(route("tim@far.example"), Undecided)
 
 
 def test_a_mailbox_of_a_service_s_name_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:

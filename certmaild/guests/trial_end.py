@@ -1,0 +1,131 @@
+"""Mailboxes on trial end, by whoever works the queue: told three days before, then removed with all that is in them."""
+
+from dataclasses import dataclass
+
+import msgspec
+from twisted.logger import Logger
+
+from certmaild.guests import trial_texts
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox import audit_log
+from certmaild.mailbox.account_rows import read_account
+from certmaild.mailbox.guests import read_guest, write_guest
+from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
+from certmaild.mailbox.layout_accounts import Account, State
+from certmaild.mailbox.layout_guests import AuditRow, GuestRow
+from certmaild.mailbox.layout_queue import Due
+from certmaild.mailbox.queue import Queue
+from certmaild.mailbox.removal import remove_user
+from certmaild.mailbox.trials import end_trial, note_trial_due
+from certmaild.outbound.interfaces import Work
+from certmaild.outbound.runner import Round
+from certmaild.protocols.transport import Clock
+from certmaild.reports.service_mail import NotWritable, ServiceMail
+
+log = Logger()
+
+LOOK_EACH_S = 600
+AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    row: GuestRow
+    account: Account
+
+    def is_over(self, now: int) -> bool:
+        """Whether there is nothing left but to remove it."""
+        return self.account.state is State.PARKED or now >= self.row.trial_until_s
+
+
+class TrialEnds:
+    """From `start` to `stop` trials end."""
+
+    def __init__(self, engine: Engine, secrets: ServerSecrets, mail: ServiceMail, clock: Clock) -> None:
+        self._engine = engine
+        self._secrets = secrets
+        self._mail = mail
+        self._clock = clock
+        self._round: Round | None = None
+
+    async def start(self) -> None:
+        """Look now, and every ten minutes."""
+        self._round = Round(self._clock, self._look)
+        self._round.wake()
+
+    async def stop(self) -> None:
+        """Finish the one under way, and begin nothing further."""
+        if self._round is not None:
+            await self._round.stop()
+
+    def _now(self) -> int:
+        return int(self._clock.seconds())
+
+    async def _look(self) -> float:
+        now = self._now()
+
+        def work(txn: ReadTxn) -> list[tuple[int, bytes]]:
+            return [one for one, _ in zip(Queue.due(txn, Due.TRIAL, now), range(AT_ONCE), strict=False)]
+
+        due = await self._engine.read(work)
+        for at_s, what in due:
+            try:
+                await self._look_at(at_s, UserId(what))
+            except Exception:
+                log.failure("the trial of {guest} is looked at again", guest=what.hex())
+                return LOOK_EACH_S
+        return 0 if len(due) == AT_ONCE else LOOK_EACH_S
+
+    async def _look_at(self, at_s: int, user_id: UserId) -> None:
+        """The time goes out of the index last: who is killed before looks again."""
+        now = self._now()
+        view = await self._engine.read(lambda txn: self._view(txn, user_id))
+        if view is not None and view.is_over(now):
+            await self._remove(user_id, now)
+        elif view is not None and not view.row.trial_told_s:
+            await self._tell(user_id, view, now)
+        again_s = 0 if view is None or view.is_over(now) else view.row.trial_until_s
+
+        def work(txn: WriteTxn) -> None:
+            Queue.undue(txn, Due.TRIAL, at_s, user_id)
+            if again_s:
+                note_trial_due(txn, user_id, again_s)
+
+        await self._engine.write(work)
+
+    def _view(self, txn: ReadTxn, user_id: UserId) -> _View | None:
+        row, account = read_guest(txn, self._secrets, user_id), read_account(txn, self._secrets, user_id)
+        return None if row is None or account is None or not row.trial_until_s else _View(row, account)
+
+    async def _remove(self, user_id: UserId, now: int) -> None:
+        """End it where that is not done, then remove what it held."""
+
+        def work(txn: WriteTxn) -> None:
+            view = self._view(txn, user_id)
+            if view is not None and end_trial(txn, self._secrets, user_id, now):
+                note = AuditRow(at_s=now, by=audit_log.SERVER, act="trial ended", whom=view.account.address)
+                audit_log.note(txn, self._secrets, note)
+
+        await self._engine.write(work)
+        await remove_user(self._engine, self._secrets, user_id, self._now)
+
+    async def _tell(self, user_id: UserId, view: _View, now: int) -> None:
+        letter = trial_texts.ending_letter(view.account.address, view.row.trial_until_s, self._mail.name.domain)
+        filed: Work = _nothing
+        try:
+            filed = (await self._mail.place(letter, user_id)).file
+        except NotWritable:
+            log.info("nobody reads that the trial of {guest} ends", guest=user_id.hex())
+
+        def work(txn: WriteTxn) -> None:
+            row = read_guest(txn, self._secrets, user_id)
+            if row is not None and not row.trial_told_s:
+                write_guest(txn, self._secrets, user_id, msgspec.structs.replace(row, trial_told_s=now))
+                filed(txn)
+
+        await self._engine.write(work, grows=True)
+
+
+def _nothing(txn: WriteTxn) -> None:
+    """No letter."""
