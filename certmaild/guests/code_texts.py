@@ -76,10 +76,10 @@ def code_letter(
         parts.append(f"Why your message waits here: {reason}.")
     if command:
         parts.insert(2, also)
-    parts.append(
-        f"If the code is lost, or too old, reply to this message with the words: {RENEW}. This server keeps no copy of"
-        " it."
-    )
+    parts += [
+        "This server keeps no copy of the code. If it is lost, or too old, reply to this message with the words",
+        f"    {RENEW}",
+    ]
     return letter(f"Code for {whom}", *parts)
 
 
@@ -109,7 +109,8 @@ def expired_letter(whom: str) -> EmailMessage:
     return letter(
         f"Not opened yet: the mailbox of {whom}",
         f"Nobody has used the code for {whom} that stood here, and it is void now. The message still waits.",
-        f"For another one, reply to this message with the words: {RENEW}",
+        "For another one, reply to this message with the words",
+        f"    {RENEW}",
     )
 
 
