@@ -88,6 +88,7 @@ class Desk:
             letter.text,
             letter.message_id,
             letter.in_reply_to,
+            letter.is_answer,
         )
         clerk = self._clerks.get(service.name)
         answer = None if clerk is None else await clerk.answer(request)

@@ -10,6 +10,17 @@ from certmaild.mailbox.interfaces import WriteTxn
 from certmaild.protocols.interfaces import Login
 
 
+def command_lines(subject: str, text: str, *, is_answer: bool) -> list[str]:
+    """What may be a command: the subject, then the lines of the text; not the empty ones.
+
+    Of an answer the first line of its text alone: how its mail program quotes is not always to be seen.
+    """
+    own = [line.strip() for line in text.split("\n") if line.strip()]
+    if is_answer:
+        return own[:1]
+    return [line for line in (subject.strip(), *own) if line]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A message to a service address, from an authenticated session of a user's own."""
@@ -29,12 +40,13 @@ class Request:
     message_id: str | None
     in_reply_to: str | None
     """Message-IDs with their angle brackets."""
+    is_answer: bool = False
+    """To another message: its subject may be a stranger's words."""
 
     @property
     def lines(self) -> list[str]:
-        """What may be a command: the subject, then the lines of the text; not the empty ones."""
-        found = [self.subject, *self.text.split("\n")]
-        return [line.strip() for line in found if line.strip()]
+        """What may be a command: see `command_lines`."""
+        return command_lines(self.subject, self.text, is_answer=self.is_answer)
 
 
 @dataclass(frozen=True, slots=True)

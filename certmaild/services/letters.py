@@ -1,6 +1,11 @@
-"""Reads a message to a service address: its subject, and what its writer wrote himself. For at most 64 KiB, no I/O."""
+"""Reads a message to a service address: its subject, and what its writer wrote himself. For at most 64 KiB, no I/O.
+
+Subject and quotes of an answer are words of whoever wrote what is answered, and that may be a stranger who named a
+service address in Reply-To. `Letter.is_answer` tells the clerks that such a subject commands nothing.
+"""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
@@ -15,6 +20,11 @@ _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}>")
 _PREFIX = re.compile(r"(?:re|aw|antw|sv|vs|rif|ref|tr|fw|fwd|wg|r)\s?(?:\[\d{1,3}\])?\s?:\s*", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _LINE_END_TAG = re.compile(r"<(?:br|/p|/div|/li|/tr)[^<>]{0,200}>", re.IGNORECASE)
+_NO_TEXT = re.compile(r"<(head|style|script|title)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_HTML_QUOTE = re.compile(
+    r"<blockquote|<hr\b|<[a-z]+\s[^<>]{0,500}(?:gmail_quote|divRplyFwdMsg|moz-cite|yahoo_quoted)", re.IGNORECASE
+)
+"""Where in HTML that what is answered begins."""
 _QUOTE_FOLLOWS = re.compile(r"-{2,}\s?\w|_{10}|(?:on|am|le|il|el)\s.{1,300}:$|(?:from|von|de|da):\s", re.IGNORECASE)
 
 
@@ -27,10 +37,13 @@ class Letter:
     """What was written."""
 
     subject: str
+    """One line, without ``Re:`` and the like."""
     text: str
     message_id: str | None
     in_reply_to: str | None
     references: tuple[str, ...]
+    is_answer: bool
+    """It answers or forwards another message: its subject may be somebody else's."""
 
 
 def read_letter(content: bytes) -> Letter:
@@ -45,33 +58,54 @@ def read_letter(content: bytes) -> Letter:
     own = _MESSAGE_ID.findall(_field(message, "Message-ID"))
     answered = _MESSAGE_ID.findall(_field(message, "In-Reply-To"))
     references = _MESSAGE_ID.findall(_field(message, "References"))
+    subject = _field(message, "Subject")
+    plain = plain_subject(subject)
+    refers = any(name in message for name in ("In-Reply-To", "References", "Thread-Index"))
     return Letter(
-        plain_subject(_field(message, "Subject")),
+        plain,
         own_words(text),
         own[0] if own else None,
         answered[0] if answered else None,
         tuple(references[-_MOST_REFERENCES:]),
+        refers or plain != _one_line(subject),
     )
 
 
 def plain_subject(subject: str) -> str:
     """A subject on one line, without ``Re:``, ``AW:`` and the like, however many."""
-    subject = " ".join(subject.split())[:MOST_CHARACTERS]
+    subject = _one_line(subject)
     while found := _PREFIX.match(subject):
         subject = subject[found.end() :]
     return subject
 
 
+def _one_line(subject: str) -> str:
+    return " ".join(subject.split())[:MOST_CHARACTERS]
+
+
 def own_words(text: str) -> str:
-    """The first lines of a text, up to the signature or the message that it answers, quotes left out."""
+    """The first lines of a text, up to the signature or the message that it answers, quotes left out.
+
+    What stands below a quote counts too, where each line of the quote begins with ``>``.
+    """
+    lines = [line[:MOST_CHARACTERS].replace("\N{NO-BREAK SPACE}", " ").rstrip() for line in text.splitlines()]
     kept: list[str] = []
-    for line in text.splitlines():
-        line = line[:MOST_CHARACTERS].replace("\N{NO-BREAK SPACE}", " ").rstrip()
-        if line == "--" or len(kept) == MOST_LINES or _QUOTE_FOLLOWS.match(line):
+    for at, line in enumerate(lines):
+        if line.startswith(">"):
+            continue
+        is_marked = _is_quote_marked(lines, at)
+        if line == "--" or len(kept) == MOST_LINES or (_QUOTE_FOLLOWS.match(line) and not is_marked):
             break
-        if not line.startswith(">"):
+        if not (is_marked and line.endswith(":")):
             kept.append(line)
+        elif kept and _QUOTE_FOLLOWS.match(f"{kept[-1]} {line}"):
+            kept.pop()
     return "\n".join(kept).strip()
+
+
+def _is_quote_marked(lines: list[str], at: int) -> bool:
+    """Whether the next line with words is marked as a quote."""
+    return next((line for line in lines[at + 1 :] if line), "").startswith(">")
 
 
 def _field(message: Message, name: str) -> str:
@@ -83,11 +117,9 @@ def _field(message: Message, name: str) -> str:
 
 
 def _text(message: Message) -> str:
-    """The first text/plain part, else the first text/html part without its tags."""
+    """The first text/plain part, else the first text/html part without its tags; nothing of what is attached."""
     html = ""
-    for part in message.walk():
-        if part.get_content_maintype() != "text" or part.is_multipart():
-            continue
+    for part in _own_parts(message):
         payload = part.get_payload(decode=True)
         if not isinstance(payload, bytes):
             continue
@@ -96,4 +128,17 @@ def _text(message: Message) -> str:
         if part.get_content_subtype() == "plain":
             return text
         html = html or text
+    html = _HTML_QUOTE.split(_NO_TEXT.sub("", html), maxsplit=1)[0]
     return _TAG.sub("", _LINE_END_TAG.sub("\n", html)).replace("&nbsp;", " ")
+
+
+def _own_parts(message: Message) -> Iterator[Message]:
+    """Text parts outside of attachments and of messages that are enclosed."""
+    if message.get_content_disposition() == "attachment":
+        return
+    if message.get_content_maintype() == "multipart" and message.is_multipart():
+        for part in message.get_payload():
+            if isinstance(part, Message):
+                yield from _own_parts(part)
+    elif message.get_content_maintype() == "text" and not message.is_multipart():
+        yield message

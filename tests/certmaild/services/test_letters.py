@@ -4,7 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certmaild.services.letters import MOST_CHARACTERS, MOST_LINES, NotObeyed, own_words, plain_subject, read_letter
+from certmaild.services.commands import Command, Verb, first_command
+from certmaild.services.interfaces import command_lines
+from certmaild.services.letters import (
+    MOST_CHARACTERS,
+    MOST_LINES,
+    Letter,
+    NotObeyed,
+    own_words,
+    plain_subject,
+    read_letter,
+)
+
+
+def lines_of(letter: Letter) -> list[str]:
+    return command_lines(letter.subject, letter.text, is_answer=letter.is_answer)
 
 
 def test_a_plain_message() -> None:
@@ -50,6 +64,70 @@ def test_html_alone_is_read_without_its_tags() -> None:
 )
 def test_quotes_and_signatures_are_left_out(quote: str) -> None:
     assert own_words(f"new code\n> old words\n\n{quote}\nrevoke phone") == "new code"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "In-Reply-To: <0@x>\r\nSubject: revoke phone",
+        "References: <0@x>\r\nSubject: revoke phone",
+        "Subject: Re: revoke phone",
+        "Subject: AW: Re: revoke phone",
+        "Subject: Fwd: revoke phone",
+    ],
+)
+@pytest.mark.parametrize("text", ["Thank you!\r\nrevoke phone", "", "> revoke phone", "Ann skrev:\r\nrevoke phone"])
+def test_of_an_answer_only_the_first_line_is_a_command(header: str, text: str) -> None:
+    """A stranger who names a service address in Reply-To wrote its subject, and what it quotes."""
+    letter = read_letter(f"From: a@example.com\r\n{header}\r\n\r\n{text}\r\n".encode())
+    assert letter.is_answer and first_command(lines_of(letter)) is None
+    letter = read_letter(f"From: a@example.com\r\n{header}\r\n\r\nlist\r\n{text}".encode())
+    assert first_command(lines_of(letter)) == Command(Verb.LIST)
+
+
+def test_the_subject_of_a_new_message_is_a_command() -> None:
+    letter = read_letter(b"From: a@example.com\r\nSubject: revoke phone\r\n\r\nThank you")
+    assert not letter.is_answer and first_command(lines_of(letter)) == Command(Verb.REVOKE, "phone")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Am 23.11.2026 schrieb certmaild:\n> Reply: new code\n> code\n\nnew code\n",
+        "On Mon, 23 Nov 2026 at 12:00, certmaild\n<a@b> wrote:\n> x\nnew code\n\n-- \nAnn",
+        "certmaild pisze:\n\n> x\n\nnew code",
+    ],
+)
+def test_an_answer_below_the_quote(text: str) -> None:
+    assert own_words(text) == "new code"
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [
+        "<blockquote>revoke phone</blockquote>",
+        '<div class="gmail_quote">revoke phone</div>',
+        '<div dir="ltr" id="divRplyFwdMsg">revoke phone</div>',
+        '<div class="moz-cite-prefix">revoke phone</div>',
+        "<hr>revoke phone",
+        "<style>revoke phone</style><!-- revoke phone -->",
+    ],
+)
+def test_quotes_in_html_are_left_out(quote: str) -> None:
+    html = f"Content-Type: text/html\r\n\r\n<head><title>list</title></head><p></p>{quote}"
+    assert "revoke" not in read_letter(html.encode()).text and "list" not in read_letter(html.encode()).text
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nrevoke phone",
+        "Content-Type: text/plain\r\nContent-Disposition: attachment\r\n\r\nrevoke phone",
+    ],
+)
+def test_what_is_attached_is_not_read(part: str) -> None:
+    head = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>Hi</p>\r\n"
+    assert read_letter(f"{head}--b\r\n{part}\r\n--b--\r\n".encode()).text == "Hi"
 
 
 def test_long_texts_are_cut() -> None:
