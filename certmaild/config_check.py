@@ -38,8 +38,8 @@ def check(config: Config) -> Findings:
             noted += [one + "." for one in warnings(files, files.name or config.hostname)]
         except CertificateUnfit as unfit:
             problems.append(f"{unfit}.")
-    if not problems and not config.tls.private:
-        noted += _unnamed(config)
+    if not problems:
+        noted += _of_clients(config)
     try:
         KeyFiles(config.data).pairs()
     except SignatureKeyUnfit as unfit:
@@ -61,8 +61,15 @@ def check(config: Config) -> Findings:
     return Findings(tuple(problems), tuple(noted))
 
 
-def _unnamed(config: Config) -> Iterator[str]:
-    """What mail programs look for and will not trust."""
+def _of_clients(config: Config) -> Iterator[str]:
+    """What mail programs look for and will not trust, or not find."""
+    if config.tls.private:
+        if config.invite.domain is not None:
+            yield (
+                "guests' devices do not know our own authority, and their mail programs find no server without it: a "
+                "certificate by a public one ([tls] certificate) spares each guest the import of ca.pem."
+            )
+        return
     lacking = unserved(config.tls.default, config.tls.names, served_names(config)[1:])
     if lacking:
         yield (

@@ -283,6 +283,9 @@ def test_check_names_what_mail_programs_look_for_and_no_certificate_has(path: Pa
     shown_for_a = shown_for_b.replace("imap.b", "*.guest.a")
     assert said("[tls]\n" + files[0], shown_for_a) == [lacking], "a certificate of others is shown for it"
     assert said(domain="guest.b.example") == [], "our own authority's has them all"
+    text = head + '[invite]\ndomain = "guest.a.example"\n'
+    assert any("spares each guest" in one for one in config_check.check(loaded(path, text)).warnings)
+    assert not any("spares each guest" in one for one in config_check.check(loaded(path, head)).warnings)
 
 
 def test_check_sees_secrets_in_the_store_and_listeners_that_are_off(path: Path) -> None:
