@@ -71,6 +71,7 @@ from certmaild.routing import TRY
 from certmaild.sending import Sending
 from certmaild.services.desk import Desk
 from certmaild.services.devices import DeviceClerk
+from certmaild.services.expiry import DeviceExpiry
 from certmaild.services.interfaces import Clerk
 from certmaild.services.invite_clerk import InviteClerk
 from certmaild.services.steward import Steward
@@ -252,6 +253,7 @@ class House:
         )
         mail = self.correspondence.mail
         notices = NoticeRound(self.engine, self.secrets, mail, lambda: self.config, clock)
+        expiry = DeviceExpiry(self.engine, self.secrets, mail, lambda: self.config.devices, clock)
         unused = UnusedGuests(self.engine, self.secrets, mail, lambda: self.config.invite, clock)
         trial_ends = TrialEnds(self.engine, self.secrets, mail, clock)
         self.sending = Sending(
@@ -263,7 +265,7 @@ class House:
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,
-            beside=[watch, notices, self.codes.expiry, unused, trial_ends],
+            beside=[watch, notices, self.codes.expiry, unused, trial_ends, expiry],
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)

@@ -34,6 +34,12 @@ def marks_of(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> Iterator[tuple
         yield Mid(key[16:]), _opened(sealer, key, value)
 
 
+def all_marks(txn: ReadTxn, sealer: RowSealer, after: bytes = b"") -> Iterator[tuple[bytes, UserId, Mid, ServiceRow]]:
+    """Everybody's behind the key ``after``: key, whose, of what message, and what it tells of."""
+    for key, value in txn.scan(Table.SERVICE, after + b"\0" if after else b""):
+        yield key, UserId(key[:16]), Mid(key[16:]), _opened(sealer, key, value)
+
+
 def _opened(sealer: RowSealer, key: bytes, value: bytes) -> ServiceRow:
     try:
         return decode(ServiceRow, sealer.open_row(Table.SERVICE, key, value))

@@ -44,7 +44,7 @@ class Device:
     @property
     def last_used(self) -> str:
         """The day of last use, in UTC."""
-        return "never" if self.day is None else (_FIRST_DAY + timedelta(days=self.day)).isoformat()
+        return day_text(self.day)
 
     @property
     def program(self) -> str:
@@ -54,6 +54,11 @@ class Device:
     def is_called(self, name: str) -> bool:
         """Whether somebody who writes this name means it."""
         return folded(name) in (folded(self.label), folded(id_text(self.credential_id)))
+
+
+def day_text(day: int | None) -> str:
+    """A day of use, in days since 1970, as people read it."""
+    return "never" if day is None else (_FIRST_DAY + timedelta(days=day)).isoformat()
 
 
 def read_fleet(txn: ReadTxn, secrets: ServerSecrets, keys: KeyRing) -> list[Device]:

@@ -1,0 +1,161 @@
+"""What time takes from devices, done by whoever works the queue: passwords shown for too long, devices nobody uses."""
+
+from collections.abc import Callable
+from itertools import islice
+
+from twisted.logger import Logger
+
+from certmaild.config import Devices
+from certmaild.keystore.server_secrets import ServerSecrets
+from certmaild.mailbox import audit_log
+from certmaild.mailbox.account_rows import read_account, read_day
+from certmaild.mailbox.devices import devices_of, id_text, revoke
+from certmaild.mailbox.identifiers import CredentialId, Mid, UserId
+from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_accounts import Account, Kind, State
+from certmaild.mailbox.layout_guests import Service, ServiceRow
+from certmaild.mailbox.service_marks import all_marks, read_mark
+from certmaild.outbound.runner import Round
+from certmaild.protocols.transport import Clock
+from certmaild.reports.service_mail import NotWritable, ServiceMail
+from certmaild.services import texts
+from certmaild.services.fleet import day_text
+from certmaild.services.steward import hide_password
+
+log = Logger()
+
+DAY_S = 86_400
+LOOK_EACH_S = 600
+ROWS_AT_ONCE = 2000
+"""Looked at in one transaction of a reader thread, some 20 us each."""
+AGAIN_S = 0.05
+
+
+class DeviceExpiry:
+    """From `start` to `stop` it looks; ``settings`` is asked each time."""
+
+    def __init__(
+        self, engine: Engine, secrets: ServerSecrets, mail: ServiceMail, settings: Callable[[], Devices], clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._secrets = secrets
+        self._mail = mail
+        self._settings = settings
+        self._clock = clock
+        self._rounds: list[Round] = []
+        self._next_user = b""
+
+    async def start(self) -> None:
+        """Look now; for passwords every ten minutes, for devices once a day."""
+        self._rounds = [Round(self._clock, self._passwords), Round(self._clock, self._devices)]
+        for one in self._rounds:
+            one.wake()
+
+    async def stop(self) -> None:
+        """Finish what is under way, and begin nothing further."""
+        for one in self._rounds:
+            await one.stop()
+
+    def _now(self) -> int:
+        return int(self._clock.seconds())
+
+    # Passwords that nobody has used.
+
+    async def _passwords(self) -> float:
+        shown = self._settings().shown
+        after = b""
+        while True:
+            found, after = await self._engine.scan(lambda txn: self._shown_too_long(txn, after))  # noqa: B023
+            for user_id, mid, account in found:
+                try:
+                    await self._hide(user_id, mid, account)
+                except NotWritable:
+                    continue
+            if not after:
+                return max(1.0, min(LOOK_EACH_S, shown / 4))
+
+    def _is_over(self, mark: ServiceRow) -> bool:
+        return mark.kind == Service.PASSWORD and self._now() >= mark.made_s + self._settings().shown
+
+    def _shown_too_long(self, txn: ReadTxn, after: bytes) -> tuple[list[tuple[UserId, Mid, Account]], bytes]:
+        """Messages of the next marks that show a password for too long; behind which key to go on, empty at the end."""
+        found = []
+        rows = list(islice(all_marks(txn, self._secrets, after), ROWS_AT_ONCE))
+        for _, user_id, mid, mark in rows:
+            if self._is_over(mark):
+                account = read_account(txn, self._secrets, user_id)
+                if account is not None and account.state is State.ACTIVE:
+                    found.append((user_id, mid, account))
+        return found, rows[-1][0] if len(rows) == ROWS_AT_ONCE else b""
+
+    async def _hide(self, user_id: UserId, mid: Mid, account: Account) -> None:
+        domain = account.address.rpartition("@")[2]
+        hide = await hide_password(self._mail, user_id, mid, None, domain, was_used=False)
+
+        def work(txn: WriteTxn) -> None:
+            mark = read_mark(txn, self._secrets, user_id, mid)
+            if mark is not None and self._is_over(mark):
+                hide(txn)
+
+        await self._engine.write(work, grows=True)
+
+    # Devices that nobody uses.
+
+    async def _devices(self) -> float:
+        if not self._settings().unused_days:
+            return DAY_S
+        users = await self._engine.scan(lambda txn: self._next_users(txn))
+        for user_id in users:
+            for one in await self._engine.read(lambda txn: self._idle(txn, user_id)):  # noqa: B023
+                try:
+                    await self._revoke(user_id, one)
+                except NotWritable:
+                    continue
+        self._next_user = users[-1] if len(users) == ROWS_AT_ONCE else b""
+        return AGAIN_S if self._next_user else DAY_S
+
+    def _next_users(self, txn: ReadTxn) -> list[UserId]:
+        after = self._next_user + b"\0" if self._next_user else b""
+        return [UserId(key) for key, _ in islice(txn.scan(Table.ACCT, after), ROWS_AT_ONCE)]
+
+    def _idle(self, txn: ReadTxn, user_id: UserId) -> list[CredentialId]:
+        """Devices that nobody used for too long; of a mailbox without any other way in all but the one used last."""
+        account = read_account(txn, self._secrets, user_id)
+        if account is None or account.state is not State.ACTIVE:
+            return []
+        last = {
+            one: max(row.head.created // DAY_S, read_day(txn, self._secrets, user_id, one) or 0)
+            for one, row in devices_of(txn, user_id)
+        }
+        today, most = self._now() // DAY_S, self._settings().unused_days
+        idle = [
+            one for one, row in devices_of(txn, user_id) if row.head.kind is Kind.DEVICE and today - last[one] > most
+        ]
+        if len(idle) == len(last) and idle:
+            idle.remove(max(idle, key=lambda one: last[one]))
+        return idle
+
+    async def _revoke(self, user_id: UserId, credential_id: CredentialId) -> None:
+        days = self._settings().unused_days
+        secrets = self._secrets
+        account, day = await self._engine.read(
+            lambda txn: (read_account(txn, secrets, user_id), read_day(txn, secrets, user_id, credential_id))
+        )
+        if account is None:
+            return
+        domain = account.address.rpartition("@")[2]
+        letter = texts.idle_revoked(id_text(credential_id), day_text(day), days, domain)
+        letter["From"] = f"certmaild <devices@{domain}>"
+        word = await self._mail.place(letter, user_id)
+        now = self._now()
+
+        def work(txn: WriteTxn) -> bool:
+            if credential_id not in self._idle(txn, user_id):
+                return False
+            revoke(txn, secrets, user_id, credential_id, now=now, by=audit_log.SERVER)
+            word.file(txn)
+            return True
+
+        if await self._engine.write(work, grows=True):
+            log.info("a device of {user} is revoked: nobody used it for {days} days", user=user_id.hex(), days=days)
