@@ -152,8 +152,8 @@ BAD_ADDRESS = Refuse(Refusal(553, "5.1.3", "Bad recipient address"))
 
 
 def is_on_trial(who: RecipientFacts) -> bool:
-    """Whether a mailbox was asked for at ``try@``."""
-    return who.guest is not None and who.guest.trial_until_s > 0
+    """Whether a mailbox was asked for at ``try@``, and nobody made its owner more than a guest."""
+    return who.role is Role.GUEST and who.guest is not None and who.guest.trial_until_s > 0
 
 
 class Router:

@@ -8,7 +8,7 @@ from certmaild.mailbox.guests import read_guest
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import WriteTxn
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_accounts import State, encode_retired
+from certmaild.mailbox.layout_accounts import Role, State, encode_retired
 from certmaild.mailbox.layout_queue import Due, due_key
 from certmaild.mailbox.removal import KEY_TABLES, delete_rows
 
@@ -25,7 +25,9 @@ def end_trial(txn: WriteTxn, secrets: ServerSecrets, user_id: UserId, now: int) 
     no such mailbox any more. What it held is removed by who looks at what `note_trial_due` noted.
     """
     row, account = read_guest(txn, secrets, user_id), read_account(txn, secrets, user_id)
-    if row is None or account is None or not row.trial_until_s or account.state is State.PARKED:
+    if row is None or account is None or not row.trial_until_s:
+        return False
+    if account.state is State.PARKED or account.role is not Role.GUEST:
         return False
     set_state(txn, secrets, user_id, State.PARKED)
     txn.put(Table.ADDR, account.address.encode("utf-8"), encode_retired())

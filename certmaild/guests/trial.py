@@ -39,7 +39,7 @@ from certmaild.partners.book import PartnerBook
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.protocols.smtp.grammar import Path
 from certmaild.protocols.transport import Clock
-from certmaild.reports.service_mail import ServiceMail
+from certmaild.reports.service_mail import NotWritable, ServiceMail
 from certmaild.routing import TRY, is_on_trial
 from certmaild.trace import parse_authors
 
@@ -110,6 +110,8 @@ class Trials:
         except AddressTaken:
             # The same person asks twice at once, or is invited at this moment: he hears of that.
             pass
+        except NotWritable:
+            raise _refused(trial_texts.NOT_WRITABLE) from None
         finally:
             await _until(self._clock, at_s)
 
@@ -136,11 +138,12 @@ class Trials:
         if asked.verdict.is_junk or not (by_sender or address.domain in asked.verdict.vouched):
             raise _refused(trial_texts.NOT_PROVEN)
         self._check_address(address)
-        return address.base
+        return address
 
     async def _take(self, asked: Asked, address: Address) -> None:
+        """``address`` is written to as it was proven, ``+tag`` included; the mailbox is for it without."""
         now = int(self._clock.seconds())
-        there = await self._directory.recipient(address)
+        there = await self._directory.recipient(address.base)
         lately = await self._engine.read(lambda txn: self._check_limit(txn, there, now))
         if lately:
             return
@@ -163,7 +166,7 @@ class Trials:
 
     async def _told(self, asked: Asked, address: Address, there: RecipientFacts, now: int) -> Work:
         """Word to who has a mailbox here."""
-        until_s = there.guest.trial_until_s if there.guest is not None else 0
+        until_s = there.guest.trial_until_s if there.guest is not None and is_on_trial(there) else 0
         letter = self._answer(trial_texts.is_there_letter(str(address), until_s), asked)
         filed = await self._mail.prepare_notice(letter, _path(address))
 
@@ -184,7 +187,7 @@ class Trials:
         def work(txn: WriteTxn) -> None:
             self._check_limit(txn, None, now)
             give_way(txn, secrets, address, now)
-            write_account_rows(txn, secrets, one.rows, aliases=(address.key,))
+            write_account_rows(txn, secrets, one.rows, aliases=(address.base.key,))
             write_guest(txn, secrets, one.guest.user_id, row)
             note_code_dies(txn, one.guest.user_id, row.code_expires_s)
             note_trial_due(txn, one.guest.user_id, max(now, row.trial_until_s - TOLD_BEFORE_S))
@@ -204,7 +207,7 @@ class Trials:
             return account_name(address, domain, secrets, lambda one: txn.get(Table.ADDR, one.key) is None)
 
         row = GuestRow(
-            ordinary=str(address),
+            ordinary=str(address.base),
             inviter=self._mail.name.postmaster,
             inviter_id="",
             invited_s=now,

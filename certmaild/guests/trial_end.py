@@ -12,7 +12,7 @@ from certmaild.mailbox.account_rows import read_account
 from certmaild.mailbox.guests import read_guest, write_guest
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
-from certmaild.mailbox.layout_accounts import Account, State
+from certmaild.mailbox.layout_accounts import Account, Role, State
 from certmaild.mailbox.layout_guests import AuditRow, GuestRow
 from certmaild.mailbox.layout_queue import Due
 from certmaild.mailbox.queue import Queue
@@ -96,7 +96,9 @@ class TrialEnds:
 
     def _view(self, txn: ReadTxn, user_id: UserId) -> _View | None:
         row, account = read_guest(txn, self._secrets, user_id), read_account(txn, self._secrets, user_id)
-        return None if row is None or account is None or not row.trial_until_s else _View(row, account)
+        if row is None or account is None or not row.trial_until_s or account.role is not Role.GUEST:
+            return None
+        return _View(row, account)
 
     async def _remove(self, user_id: UserId, now: int) -> None:
         """End it where that is not done, then remove what it held."""

@@ -28,6 +28,7 @@ def notice_letter(ordinary: str, settings: str, account: str, until_s: float, se
         f" {day(until_s)}; you need not do anything.",
         "If you did not ask for it, somebody wrote in your name: you need not do anything either. This notice holds no"
         " link, no attachment and no code.",
+        f"If something does not work, please write to postmaster@{server}.",
     )
 
 
@@ -72,8 +73,8 @@ def welcome_letter(ordinary: str, account: str, until_s: float) -> EmailMessage:
     return letter(
         "Welcome: this message was sealed for you",
         f"You are reading a sealed message. It was made for {ordinary} and encrypted to your mailbox before it was"
-        " written to the disk: the server that keeps it cannot read it, and it took no other way than the one between"
-        " this server and your mail program.",
+        " written to the disk, where nothing opens it but your code or password; and it took no other way than the one"
+        " between this server and your mail program.",
         "First type the password that stands in the other message here; the code is for the first opening alone. Then"
         " you can try:",
         "    1. Reply to this message. You get an answer, sealed like this one.\n"
@@ -128,6 +129,7 @@ AUTOMATIC = "Automatic messages, lists and reports get no mailbox to try"
 OURS = "You have a mailbox here: there is nothing to try"
 PARTNER = "Your domain is a partner of this server: mail goes there over proven TLS, and needs no mailbox here"
 LITERAL = "A mailbox to try needs an address with a domain name"
+NOT_WRITABLE = "Nothing can be written to your address from here: write from another one"
 TOO_MANY = "So many mailboxes to try were asked for today that there are no more: please write again tomorrow"
 TOO_MANY_ECHOES = "You have had {limit} answers in 24 hours: please write again tomorrow"
 ALONE = "Write to this address alone to get a mailbox to try"

@@ -56,7 +56,7 @@ class Known:
 
     async def recipient(self, address: Address) -> RecipientFacts | None:
         self.asked.append(address.lookup)
-        role = Role.GUEST if address.lookup in (GUS, TIM) else Role.MEMBER
+        role = Role.GUEST if address.lookup in (GUS, TIM, "tim@far.example") else Role.MEMBER
         state = State.DISABLED if address.lookup == "dan@example.com" else State.ACTIVE
         row = None
         if address.lookup in (TIM, "tim@far.example"):

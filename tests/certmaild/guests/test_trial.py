@@ -23,6 +23,7 @@ from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.directory import RecipientFacts
 from certmaild.mailbox.guests import write_guest
 from certmaild.mailbox.identifiers import UserId
+from certmaild.mailbox.interfaces import WriteTxn
 from certmaild.mailbox.layout import Table
 from certmaild.mailbox.layout_accounts import Role
 from certmaild.mailbox.layout_guests import GuestRow
@@ -192,6 +193,32 @@ def test_two_letters_go_to_the_proven_address_and_only_one_holds_the_code(house:
     assert "trial" in text_of(notice)
 
 
+@pytest.mark.parametrize("address", ["bob+tag@far.example", "bj\u00f8rn@far.example"])
+def test_letters_go_to_the_very_address_that_was_proven(house: TrialHouse, address: str) -> None:
+    house.ask(address)
+    assert [to for to, _, _ in house.letters()] == [address] * 2
+    assert house.facts(address) is not None
+
+
+def test_who_is_made_a_member_is_not_on_trial_any_more(house: TrialHouse) -> None:
+    house.ask()
+    user_id, _ = house.guest()
+
+    def work(txn: WriteTxn) -> None:
+        account = account_rows.read_account(txn, house.secrets, user_id)
+        assert account is not None
+        account_rows.write_account(txn, house.secrets, user_id, replace(account, role=Role.MEMBER))
+
+    run(house.engine.write(work))
+    house.send(ACCOUNT, sender="ann", content=RESULTS)
+    house.send(BOB, sender="ann", content=RESULTS)
+    assert house.arrivals(user_id) == 3
+    house.seconds = NOW + 40 * DAY_S
+    house.look()
+    assert house.guest()[0] == user_id
+    assert house.due() == 0
+
+
 @pytest.mark.parametrize(
     ("how", "words"),
     [
@@ -209,6 +236,7 @@ def test_two_letters_go_to_the_proven_address_and_only_one_holds_the_code(house:
         ({"address": "joe@guest.example.com"}, "You have a mailbox here"),
         ({"address": "joe@sub.partner.example"}, "partner"),
         ({"address": "joe@[192.0.2.1]"}, "domain name"),
+        ({"address": '"a b"@far.example'}, "Nothing can be written"),
     ],
 )
 def test_who_gets_none(house: TrialHouse, how: dict[str, object], words: str) -> None:
