@@ -36,6 +36,7 @@ class Listeners:
     smtp: int | None = None
     submission: int | None = None
     submissions: int | None = None
+    https: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,9 @@ def _plan(at: Listeners, address: str, password: str, sent: list[bytes]) -> Iter
         imaps = at.imaps
         yield "imaps: log in, read, compare", lambda: _read_by_imap(at, imaps, address, password, sent)
         yield "imaps: delete, expunge", lambda: _delete(at, imaps, address, password)
+    if at.https is not None:
+        https = at.https
+        yield "https: fetch Autoconfig", lambda: _fetch(at, https, address.rpartition("@")[2])
 
 
 def _submit(at: Listeners, port: int, implicit: bool, address: str, password: str, sent: list[bytes]) -> None:
@@ -210,6 +214,22 @@ def _delete(at: Listeners, port: int, address: str, password: str) -> None:
             _ok(imap.expunge())
         if int(_ok(imap.select("INBOX"))[0]):
             raise CheckFailed("messages are left after EXPUNGE")
+
+
+def _fetch(at: Listeners, port: int, domain: str) -> None:
+    """As Thunderbird does: the certificate must be for the name that it fetches from."""
+    host = f"autoconfig.{domain}"
+    request = f"GET /mail/config-v1.1.xml HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    named = host if "." in domain else at.hostname
+    with (
+        socket.create_connection((at.address, port), TIMEOUT_S) as raw,
+        at.tls.wrap_socket(raw, server_hostname=named) as line,
+    ):
+        line.sendall(request.encode("ascii"))
+        answer = b"".join(iter(lambda: line.recv(65536), b""))
+    if not answer.startswith(b"HTTP/1.1 200 ") or f"<hostname>{at.hostname}<".encode("ascii") not in answer:
+        first = answer.split(b"\r", 1)[0].decode("ascii", "replace")
+        raise CheckFailed(f"it answers {first or 'nothing'}")
 
 
 def _ok(answer: tuple[str, Any]) -> list[Any]:

@@ -50,7 +50,7 @@ def check(context: click.Context, place: Place, ca: Path | None, as_json: bool) 
 
 def _listeners(config: Config, ca: Path | None) -> Listeners:
     """Where to connect and whom to trust."""
-    ports = {name: port for name, port in config.listen.ports().items() if isinstance(port, int) and name != "https"}
+    ports = {name: port for name, port in config.listen.ports().items() if isinstance(port, int)}
     if not ports or not config.listen.address:
         raise Failed("The configuration names no listener with a port number.")
     if not is_set_up(config):

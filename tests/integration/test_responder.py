@@ -168,6 +168,12 @@ def test_a_new_domain_is_served_after_sighup_under_a_certificate_for_it(web: Dae
     assert eventually(is_served)
 
 
+def test_certmaild_check_tries_it_too(web: Daemon) -> None:
+    steps = json.loads(web.command("check", "--json"))
+    assert [one["problem"] for one in steps] == [""] * len(steps)
+    assert steps[-1]["name"] == "https: fetch Autoconfig"
+
+
 @pytest.mark.long
 def test_silence_has_ended_by_now(silent: list[socket.socket]) -> None:
     for client in silent:
