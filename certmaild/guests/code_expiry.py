@@ -4,6 +4,7 @@ import msgspec
 from twisted.logger import Logger
 
 from certmaild.guests import code_texts
+from certmaild.guests.pickup import answer_renews
 from certmaild.guests.retelling import retold
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox import account_rows, audit_log
@@ -66,7 +67,8 @@ class CodeExpiry:
         row, account = await self._engine.read(lambda txn: self._guest(txn, user_id))
         told = None
         if row is not None and account is not None and _dies(row, at_s):
-            told = await retold(self._mail, row, code_texts.expired_letter(row.ordinary or account.address))
+            letter = code_texts.expired_letter(row.ordinary or account.address)
+            told = await retold(self._mail, row, answer_renews(letter, user_id, row.inviter))
 
         def work(txn: WriteTxn) -> None:
             found, _ = self._guest(txn, user_id)

@@ -47,6 +47,12 @@ def user_of(tag: str) -> UserId | None:
     return UserId(found) if len(found) == 16 else None
 
 
+def answer_renews(letter: EmailMessage, user_id: UserId, reader: str) -> EmailMessage:
+    """The same letter; what its reader (an address) answers to it is about this guest's code."""
+    letter["Reply-To"] = f"{SERVICE}+{tag_of(user_id)}@{reader.rpartition('@')[2]}"
+    return letter
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A code to be shown to somebody."""
@@ -128,7 +134,7 @@ class PickupLetters:
             command=self._command.is_set,
         )
         letter["Certmaild-Invite"] = shown.whom
-        letter["Reply-To"] = f"{SERVICE}+{tag}@{domain}"
+        answer_renews(letter, shown.guest.user_id, shown.sender)
         letter["Message-ID"] = f"<{SERVICE}.{tag}.{self._random(8).hex()}@{domain}>"
         return letter
 
@@ -140,8 +146,7 @@ class PickupLetters:
         address = waiting.sender.address
         same = address.rpartition("@")[2] == row.inviter.rpartition("@")[2]
         whom = guest.account if guest.ordinary is None else str(guest.ordinary)
-        letter = code_texts.later_letter(whom, row.inviter if same else None)
-        letter["Reply-To"] = f"{SERVICE}+{tag_of(guest.user_id)}@{address.rpartition('@')[2]}"
+        letter = answer_renews(code_texts.later_letter(whom, row.inviter if same else None), guest.user_id, address)
         if waiting.message_id:
             letter["In-Reply-To"] = letter["References"] = waiting.message_id
         try:

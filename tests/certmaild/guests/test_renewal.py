@@ -100,6 +100,7 @@ def test_a_code_renewed_after_it_expired_opens(house: PickupHouse, guest: Guest)
     run(house.codes.expiry.start())
     (told,) = house.of_alice()
     assert told["Subject"] == f"Not opened yet: the mailbox of {ORDINARY}"
+    assert told["Reply-To"] == f"invite+{tag_of(guest.user_id)}@example.com"
     assert secrets_in(told) == []
     assert house.kinds(guest) == []
     assert (house.row(guest).code_expires_s, house.row(guest).pickup_mid) == (0, "")
