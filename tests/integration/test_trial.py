@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from daemon import Daemon
 from dns_support import DnsNetwork
-from enrol import URI, is_let_in, own_password
+from enrol import URI, Idle, is_let_in, own_password
 from guest_world import Post
 from person import PICKUP_CODE, Person, reply_to, text_of
 from postfix import why_not
@@ -135,7 +135,9 @@ def test_from_a_message_to_a_sealed_answer_and_to_an_invitation(trying: Trying) 
     assert "trial" in trying.daemon.command("guest", "show", BOB)
 
     # A member's message is not sealed to a mailbox whose code went by ordinary mail.
+    idle = Idle(guest)
     trying.member.submit(BOB, Subject="Your results")
+    idle.await_end()
     pickup = trying.member.wait_for(lambda one: one["Certmaild-Invite"] == BOB)
     assert account not in text_of(pickup) and "bob.ordinary.example-" in text_of(pickup)
     assert not is_let_in(guest)
