@@ -16,7 +16,7 @@ from certmaild.mailbox.folders import read_rows
 from certmaild.mailbox.identifiers import BoxId, CredentialId, Mid, UserId
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, CredentialRow, Kind
+from certmaild.mailbox.layout_accounts import PICKUP_ID, SINGLE_PASSWORD_ID, CredentialRow, Kind
 from certmaild.mailbox.layout_guests import AuditRow, Service, ServiceRow
 from certmaild.mailbox.ownership import read_own
 from certmaild.mailbox.pages import Shelf
@@ -24,14 +24,16 @@ from certmaild.mailbox.service_marks import marks_of, read_mark, remove_mark, wr
 from certmaild.mailbox.values import ServiceFolder
 
 DEVICE_KINDS = (Kind.PASSWORD, Kind.DEVICE)
+WORDS = {SINGLE_PASSWORD_ID: "password", PICKUP_ID: "pickup"}
+"""What has no letters of its own: there is one at most."""
 RETURNED = "returned"
 """In the place of a mark's digest: its message has left the folder and has to come back."""
 
 
 def id_text(credential_id: CredentialId) -> str:
     """A credential's id as people see it: the first four letters of its device password."""
-    if credential_id == SINGLE_PASSWORD_ID:
-        return "password"
+    if credential_id in WORDS:
+        return WORDS[credential_id]
     return "".join(ALPHABET[credential_id >> shift & 31] for shift in (15, 10, 5, 0))
 
 

@@ -24,10 +24,11 @@ from certmaild.keystore.codes import ALPHABET
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.accounts import Accounts
 from certmaild.mailbox.addresses import Address, canonical
+from certmaild.mailbox.devices import WORDS
 from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.identifiers import CredentialId
-from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID, UNLIMITED
+from certmaild.mailbox.layout_accounts import UNLIMITED
 from certmaild.setup import become_owner, opened, stored_rounds
 
 FAILED, USAGE, TRY_AGAIN = 1, 2, 75
@@ -257,8 +258,9 @@ def octets_text(octets: int | None) -> str:
 
 def parse_device_id(text: str) -> CredentialId:
     """Inverse of `certmaild.mailbox.devices.id_text`. Raises `Failed`."""
-    if text == "password":
-        return SINGLE_PASSWORD_ID
+    for credential_id, word in WORDS.items():
+        if text == word:
+            return credential_id
     letters = text.upper().replace("O", "0").replace("I", "1").replace("L", "1")
     if len(letters) != 4 or not all(letter in ALPHABET for letter in letters):
         raise Failed(f"{text!r} is not an id such as certmaild device list shows.")

@@ -23,7 +23,7 @@ from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.devices import id_text
 from certmaild.mailbox.errors import StoreFull, StoreUnavailable
 from certmaild.mailbox.identifiers import CredentialId
-from certmaild.mailbox.layout_accounts import SINGLE_PASSWORD_ID
+from certmaild.mailbox.layout_accounts import PICKUP_ID, SINGLE_PASSWORD_ID
 from certmaild.setup import NotSetUp, opened, set_up
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -382,4 +382,7 @@ def test_small_texts() -> None:
     assert octets_text(5 * 2**50) == "5242880.0 GiB"
     for one in (0, 1, 31, 0xABCDE, (1 << 20) - 1):
         assert parse_device_id(id_text(CredentialId(one)).lower()) == one
-    assert parse_device_id(id_text(SINGLE_PASSWORD_ID)) == SINGLE_PASSWORD_ID
+    assert [(id_text(one), parse_device_id(id_text(one))) for one in (SINGLE_PASSWORD_ID, PICKUP_ID)] == [
+        ("password", SINGLE_PASSWORD_ID),
+        ("pickup", PICKUP_ID),
+    ]
