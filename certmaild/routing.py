@@ -201,6 +201,8 @@ class Router:
             address = canonical(str(path) if path.domain else f"{path.local}@{self._domains[0]}")
         except AddressError:
             return BAD_ADDRESS
+        if sender is not None and await self._is_on_trial(sender):
+            return await self._from_trial(path, address)
         if address.domain == self._guest_domain:
             return await self._to_guests(path, address, sender, declared_size, is_partner=is_partner)
         if address.domain not in self._domains:
@@ -211,8 +213,6 @@ class Router:
         recipient = await self._recipient(address)
         if recipient is None and service is not None:
             return self._asked(service, sender)
-        if sender is not None and not path.is_role and await self._is_on_trial(sender):
-            return ON_TRIAL
         if recipient is None and sender is not None and not path.is_role:
             invite = await self._by_message(address, sender)
             if invite is not None:
@@ -231,6 +231,16 @@ class Router:
             return False
         who = await self._directory.recipient(address)
         return who is None or is_on_trial(who)
+
+    async def _from_trial(self, path: Path, address: Address) -> Route:
+        """Whom a mailbox on trial writes to: the server's own addresses, and who must always be reachable."""
+        service = self._service(address)
+        recipient = await self._recipient(address)
+        if service is not None and recipient is None:
+            return service
+        if path.is_role and self.is_hosted(address.domain):
+            return await self._to_mailbox(path, address, recipient, 0)
+        return ON_TRIAL
 
     @staticmethod
     def _asked(service: Service, sender: str | None) -> Route:
@@ -265,8 +275,6 @@ class Router:
         if sender is None:
             if not is_partner:
                 return GUESTS_CLOSED
-        elif await self._is_on_trial(sender):
-            return ON_TRIAL
         elif not await self._may_write_to(address, sender):
             return GUEST
         return await self._to_mailbox(path, address, await self._recipient(address), declared_size)
@@ -334,8 +342,6 @@ class Router:
     async def _outside(self, address: Address, sender: str, declared_size: int, *, require_tls: bool) -> Route:
         if self._partners is None:
             return NOT_CARRIED_OUT
-        if await self._is_on_trial(sender):
-            return ON_TRIAL
         who = await self._directory.recipient(canonical(sender))
         if who is None or (who.role is Role.GUEST and not await self._directory.has_heard(who.user_id, address)):
             return GUEST

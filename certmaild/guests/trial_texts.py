@@ -43,8 +43,8 @@ def code_letter(account: str, code: str, expires_s: float, server: str) -> Email
         " mailbox.",
         "This code came by ordinary mail, so whoever can read your ordinary mail can use it. That is good enough for a"
         " trial, in which nobody writes to you but the server; and it is the reason why the code of a real mailbox is"
-        " told by telephone. When somebody here writes to you, your trial ends, and you get a new mailbox with such a"
-        " code.",
+        " told by telephone. When somebody here sends you a sealed message, your trial ends, and you get a new mailbox"
+        " with such a code.",
     )
 
 

@@ -169,6 +169,7 @@ def test_who_is_on_trial_writes_to_the_server_alone(trial_days: int) -> None:
     for to in ("devices@example.com", "help@guest.example.com", *to_try):
         assert isinstance(route(to, TIM, trial_days=trial_days), Service)
     assert isinstance(route("postmaster@example.com", TIM, trial_days=trial_days), Sealed)
+    assert route("postmaster@other.example", TIM, trial_days=trial_days) is ON_TRIAL
     for to in (ANN, "nobody@example.com", "x@guest.example.com", TIM, "bob@other.example", "bob@mx.example", HEARD[0]):
         assert route(to, TIM, trial_days=trial_days) is ON_TRIAL
     # Whoever is gone while he is logged in writes to nobody either.
