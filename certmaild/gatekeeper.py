@@ -319,6 +319,7 @@ class InProcessGatekeeper:
         opened = await self._slow.run(
             peer, lambda: ways_in.stretch_and_open(self._secrets, keyed, code.material, salt, ways_in.PICKUP_ROUNDS)
         )
+        attempt.is_guess = opened is None
         if keyed is None:
             return None
         if opened is None:

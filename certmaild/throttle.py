@@ -140,13 +140,17 @@ class Attempt:
     own_delay_s: float = field(default=0.0)
     """The part of it that this address brought about itself, without what others tried at this user."""
 
+    is_guess: bool = False
+    """Something was compared, and wrong: what happens after that excuses nothing."""
+
     def succeeded(self) -> None:
         """The password was right."""
         self.throttle.remember(self)
 
     def excused(self) -> None:
         """Nothing was learnt about the password: a fault or a full queue."""
-        self.throttle.give_back(self)
+        if not self.is_guess:
+            self.throttle.give_back(self)
 
 
 class Throttle:

@@ -14,8 +14,8 @@ from certmaild.mailbox import account_rows, ways_in
 from certmaild.mailbox.addresses import canonical
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout_accounts import PICKUP_ID, Kind, Role
-from certmaild.protocols.interfaces import LogInRefused, Service
-from certmaild.throttle import USER_RATE
+from certmaild.protocols.interfaces import LogInRefused, LogInUnavailable, Service
+from certmaild.throttle import PAIR_RATE, USER_RATE
 
 GUEST, ALIAS = canonical("bob.gmail.com@example.com"), canonical("bob@elsewhere.example")
 DAY_S = 86_400
@@ -116,5 +116,23 @@ def test_who_guesses_waits_before_his_codes_are_looked_at(house: House, guest: G
     jobs = house.slow.jobs
     late = house.begin(GUEST.lookup, guest.code)
     assert (house.slow.jobs, late.called) == (jobs, False)
+    house.clock.advance(2)
+    assert run(late).user_id == guest.user_id
+
+
+def test_a_wrong_code_counts_whatever_becomes_of_it_as_a_password(
+    house: House, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who fills the queue that comes behind could try codes without end."""
+
+    async def full(*_: object) -> None:
+        raise LogInUnavailable("full")
+
+    monkeypatch.setattr(house.gatekeeper, "_by_password", full)
+    for _ in range(PAIR_RATE.burst):
+        with pytest.raises(LogInUnavailable):
+            house.log_in(GUEST.lookup, new_pickup_code().text)
+    late = house.begin(GUEST.lookup, guest.code)
+    assert not late.called
     house.clock.advance(2)
     assert run(late).user_id == guest.user_id
