@@ -87,20 +87,23 @@ class Invitations:
         names, before = await self._engine.read(lambda txn: self._names(txn, invited, sender.user_id, now))
         if before + len(invited) > limit:
             raise too_many(limit, max(limit - before, 0))
-        guests: list[NewGuest] = []
+        made: list[tuple[NewGuest, Work]] = []
         for at in range(0, len(invited), AT_ONCE):
-            some = list(zip(invited[at : at + AT_ONCE], names[at : at + AT_ONCE], strict=True))
-            guests += await gatherResults(
-                [Deferred.fromCoroutine(self._made(one, name, sender, now)) for one, name in some], consumeErrors=True
-            )
-        words: list[Work] = []
+            some = zip(invited[at : at + AT_ONCE], names[at : at + AT_ONCE], strict=True)
+            making = [Deferred.fromCoroutine(self._made(one, name, sender, waiting, now)) for one, name in some]
+            made += await gatherResults(making, consumeErrors=True)
+        guests = [guest for guest, _ in made]
+        words = [letter for _, letter in made]
         for one in guests:
-            words.append(await self._pickup.prepare(one.guest, waiting, one.code))
             words += self._notice(one.guest, waiting)
         return Prepared(self._secrets, guests, words, sender, waiting.reason, now, limit)
 
-    async def _made(self, one: Invite, name: Address, sender: RecipientFacts, now: int) -> NewGuest:
-        return await self._in_thread(partial(make_guest, self._secrets, self._settings(), one, name, sender, now))
+    async def _made(
+        self, one: Invite, name: Address, sender: RecipientFacts, waiting: Waiting, now: int
+    ) -> tuple[NewGuest, Work]:
+        """A guest, and the letter with his code. Each begins in a thread, so between two letters others have a turn."""
+        guest = await self._in_thread(partial(make_guest, self._secrets, self._settings(), one, name, sender, now))
+        return guest, await self._pickup.prepare(guest.guest, waiting, guest.code)
 
     def _notice(self, guest: Guest, waiting: Waiting) -> list[Work]:
         return [] if guest.ordinary is None else [self._notices.noted(guest.user_id, waiting.sender.writer)]
@@ -125,6 +128,8 @@ class Invitations:
                 address = canonical(sender.address)
                 if not await self._has_heard(guest.user_id, address):
                     words.append(partial(_note_heard, self._secrets, guest.user_id, address))
+                    # Letters to many in a row let others have a turn between two.
+                    await self._in_thread(_nothing)
                     later = await self._pickup.prepare_later(guest, waiting)
                     words += [] if later is None else [later]
         return words
@@ -271,6 +276,10 @@ def waits_for_joining(facts: RecipientFacts, sender: str | None) -> bool:
     if row is None or row.joined_s:
         return False
     return sender is None or sender.rpartition("@")[2] != row.inviter.rpartition("@")[2]
+
+
+def _nothing() -> None:
+    """Takes no time."""
 
 
 def _note_heard(secrets: ServerSecrets, user_id: UserId, address: Address, txn: WriteTxn) -> None:

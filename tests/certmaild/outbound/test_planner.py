@@ -16,7 +16,7 @@ from certmaild.outbound.interfaces import PolicyKind, Terms, TlsPolicy
 from certmaild.outbound.mta_sts import StsFinding
 from certmaild.outbound.planner import DnsPlanner
 from certmaild.outbound.sts_policy import parse_policy
-from certmaild.outbound.values import Destination, Plan, PlannedHost, Problem, RouteKind
+from certmaild.outbound.values import Destination, Plan, PlannedHost, Problem, RouteKind, SelfProof
 from certmaild.partners.book import PartnerBook
 from certmaild.partners.record import Direction, PartnerRecord
 
@@ -430,3 +430,51 @@ def test_problems_of_dns_come_through() -> None:
     assert World({}).problem() == (True, 550, "5.1.2", False)
     assert World({("example.org", "MX"): "FAIL"}).problem() == (False, 451, "4.4.3", False)
     assert World().problem(kind=RouteKind.INSIDE)[:3] == (False, 451, "4.3.5")
+
+
+# Whether a destination proves itself to whoever asks.
+
+BOTH = {**DANE, ("_25._tcp.mx2.example.net", "TLSA"): [f"3 1 1 {SHA256}"]}
+
+
+@pytest.mark.parametrize(
+    ("world", "is_proven", "words"),
+    [
+        (World(BOTH, secure=SECURE), True, "example.org proves itself by DANE"),
+        (World(DANE, secure=SECURE), False, "example.org proves itself neither by DANE nor by MTA-STS"),
+        (World(BOTH), False, "example.org proves itself neither by DANE nor by MTA-STS"),
+        (World(DANE, secure=SECURE, sts=sts("enforce", "*.example.net")), True, "example.org proves itself by MTA-STS"),
+        (World(sts=sts("enforce", "mx2.example.net")), True, "example.org proves itself by MTA-STS"),
+        (World(sts=sts("enforce", "other.example")), False, "example.org proves itself neither by DANE nor by MTA-STS"),
+        (World(sts=sts("testing", "*.example.net")), False, "example.org proves itself neither by DANE nor by MTA-STS"),
+        (
+            World(BOTH, secure=SECURE, smart_host="relay.example:465"),
+            False,
+            "mail leaves through a smart host, which proves only itself",
+        ),
+        # What the operator knows of a partner says nothing of what the domain says of itself.
+        (World(TABLE, PartnerRecord("example.org")), False, "example.org proves itself neither by DANE nor by MTA-STS"),
+    ],
+)
+def test_what_proves_a_destination_to_whoever_asks(world: World, is_proven: bool, words: str) -> None:
+    assert run(world.planner.proves_itself("example.org")) == SelfProof(is_proven, words)
+
+
+def test_what_dns_does_not_answer_is_neither_proof_nor_its_absence() -> None:
+    failing: dict[tuple[str, str], Any] = {
+        **TABLE,
+        ("_25._tcp.mx2.example.net", "TLSA"): "FAIL",
+        ("fails.example", "MX"): "FAIL",
+    }
+    world = World(failing, secure=SECURE)
+    for domain, permanent, enhanced in (
+        ("example.org", False, "4.4.3"),
+        ("fails.example", False, "4.4.3"),
+        ("none.example", True, "5.1.2"),
+    ):
+        found = run(world.planner.proves_itself(domain))
+        assert isinstance(found, Problem)
+        assert (found.permanent, found.enhanced) == (permanent, enhanced)
+    found = run(World(sts=StsFinding(unasked="no answer")).planner.proves_itself("example.org"))
+    assert isinstance(found, Problem)
+    assert (found.permanent, found.enhanced) == (False, "4.4.3")
