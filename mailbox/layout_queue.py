@@ -41,6 +41,8 @@ class Due(IntEnum):
     """A guest's pickup code dies if nobody has used it."""
     TRIAL = 6
     """A mailbox on trial is near its end, or over."""
+    PASSWORD = 7
+    """A message shows a password since then."""
 
 
 class TaskState(IntEnum):

@@ -7,12 +7,15 @@ from certmaild.mailbox.errors import Damaged
 from certmaild.mailbox.identifiers import Mid, UserId
 from certmaild.mailbox.interfaces import ReadTxn, RowSealer, WriteTxn
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_guests import ServiceRow, decode, encode, service_key
+from certmaild.mailbox.layout_guests import Service, ServiceRow, decode, encode, service_key
+from certmaild.mailbox.layout_queue import Due, due_key
 
 
 def write_mark(txn: WriteTxn, sealer: RowSealer, user_id: UserId, mid: Mid, row: ServiceRow) -> None:
-    """Note a message of the server's own, in the transaction that files it."""
+    """Note a message of the server's own, in the transaction that files it; a password by its time too."""
     key = service_key(user_id, mid)
+    if row.kind == Service.PASSWORD:
+        txn.put(Table.QDUE, due_key(Due.PASSWORD, row.made_s, key), b"")
     txn.put(Table.SERVICE, key, sealer.seal_row(Table.SERVICE, key, encode(row)))
 
 
@@ -32,12 +35,6 @@ def marks_of(txn: ReadTxn, sealer: RowSealer, user_id: UserId) -> Iterator[tuple
     """All of one user's."""
     for key, value in txn.scan(Table.SERVICE, user_id, user_id + b"\xff" * 17):
         yield Mid(key[16:]), _opened(sealer, key, value)
-
-
-def all_marks(txn: ReadTxn, sealer: RowSealer, after: bytes = b"") -> Iterator[tuple[bytes, UserId, Mid, ServiceRow]]:
-    """Everybody's behind the key ``after``: key, whose, of what message, and what it tells of."""
-    for key, value in txn.scan(Table.SERVICE, after + b"\0" if after else b""):
-        yield key, UserId(key[:16]), Mid(key[16:]), _opened(sealer, key, value)
 
 
 def _opened(sealer: RowSealer, key: bytes, value: bytes) -> ServiceRow:

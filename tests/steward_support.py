@@ -95,12 +95,16 @@ class Home:
 
     def want_folders(self, options: Option) -> None:
         """Set the account's options."""
+        self.change_account(options=options)
+
+    def change_account(self, **changes: Any) -> None:
+        """Change the account's row."""
         house = self.house
 
         def work(txn: Any) -> None:
             account = read_account(txn, house.secrets, house.user_id)
             assert account is not None
-            write_account(txn, house.secrets, house.user_id, replace(account, options=options))
+            write_account(txn, house.secrets, house.user_id, replace(account, **changes))
 
         run(house.engine.write(work))
 

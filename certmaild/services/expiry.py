@@ -13,22 +13,25 @@ from certmaild.mailbox.devices import devices_of, id_text, revoke
 from certmaild.mailbox.identifiers import CredentialId, Mid, UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table
-from certmaild.mailbox.layout_accounts import Account, Kind, State
-from certmaild.mailbox.layout_guests import Service, ServiceRow
-from certmaild.mailbox.service_marks import all_marks, read_mark
+from certmaild.mailbox.layout_accounts import Kind, State
+from certmaild.mailbox.layout_queue import Due
+from certmaild.mailbox.queue import Queue
+from certmaild.mailbox.service_marks import read_mark
+from certmaild.outbound.interfaces import Work
 from certmaild.outbound.runner import Round
 from certmaild.protocols.transport import Clock
 from certmaild.reports.service_mail import NotWritable, ServiceMail
 from certmaild.services import texts
 from certmaild.services.fleet import day_text
-from certmaild.services.steward import hide_password
+from certmaild.services.steward import hide_password, taken_away
 
 log = Logger()
 
 DAY_S = 86_400
 LOOK_EACH_S = 600
-ROWS_AT_ONCE = 2000
-"""Looked at in one transaction of a reader thread, some 20 us each."""
+AT_ONCE = 64
+"""Messages."""
+USERS_AT_ONCE = 2000
 AGAIN_S = 0.05
 
 
@@ -63,42 +66,38 @@ class DeviceExpiry:
     # Passwords that nobody has used.
 
     async def _passwords(self) -> float:
-        shown = self._settings().shown
-        after = b""
-        while True:
-            found, after = await self._engine.scan(lambda txn: self._shown_too_long(txn, after))  # noqa: B023
-            for user_id, mid, account in found:
-                try:
-                    await self._hide(user_id, mid, account)
-                except NotWritable:
-                    continue
-            if not after:
-                return max(1.0, min(LOOK_EACH_S, shown / 4))
+        shown_s = self._settings().shown
+        until_s = max(self._now() - shown_s, 0)
+        found = await self._engine.read(lambda txn: list(islice(Queue.due(txn, Due.PASSWORD, until_s), AT_ONCE)))
+        failed = False
+        for at_s, what in found:
+            try:
+                await self._hide(at_s, UserId(what[:16]), Mid(what[16:]))
+            except Exception:
+                log.failure("a password of {user} is still shown; it is looked at again", user=what[:16].hex())
+                failed = True
+        return 0 if len(found) == AT_ONCE and not failed else max(1.0, min(LOOK_EACH_S, shown_s / 4))
 
-    def _is_over(self, mark: ServiceRow) -> bool:
-        return mark.kind == Service.PASSWORD and self._now() >= mark.made_s + self._settings().shown
-
-    def _shown_too_long(self, txn: ReadTxn, after: bytes) -> tuple[list[tuple[UserId, Mid, Account]], bytes]:
-        """Messages of the next marks that show a password for too long; behind which key to go on, empty at the end."""
-        found = []
-        rows = list(islice(all_marks(txn, self._secrets, after), ROWS_AT_ONCE))
-        for _, user_id, mid, mark in rows:
-            if self._is_over(mark):
-                account = read_account(txn, self._secrets, user_id)
-                if account is not None and account.state is State.ACTIVE:
-                    found.append((user_id, mid, account))
-        return found, rows[-1][0] if len(rows) == ROWS_AT_ONCE else b""
-
-    async def _hide(self, user_id: UserId, mid: Mid, account: Account) -> None:
-        domain = account.address.rpartition("@")[2]
-        hide = await hide_password(self._mail, user_id, mid, None, domain, was_used=False)
+    async def _hide(self, at_s: int, user_id: UserId, mid: Mid) -> None:
+        secrets = self._secrets
+        mark, account = await self._engine.read(
+            lambda txn: (read_mark(txn, secrets, user_id, mid), read_account(txn, secrets, user_id))
+        )
+        hide: Work | None = None
+        if mark is not None and account is not None:
+            domain = account.address.rpartition("@")[2]
+            try:
+                hide = await hide_password(self._mail, user_id, mid, None, domain, was_used=False)
+            except NotWritable:
+                # Nothing is written to who is disabled: the password goes without a word.
+                hide = taken_away(secrets, user_id, mid, self._now())
 
         def work(txn: WriteTxn) -> None:
-            mark = read_mark(txn, self._secrets, user_id, mid)
-            if mark is not None and self._is_over(mark):
+            Queue.undue(txn, Due.PASSWORD, at_s, user_id + mid)
+            if hide is not None and read_mark(txn, secrets, user_id, mid) == mark:
                 hide(txn)
 
-        await self._engine.write(work, grows=True)
+        await self._engine.write(work)
 
     # Devices that nobody uses.
 
@@ -112,12 +111,12 @@ class DeviceExpiry:
                     await self._revoke(user_id, one)
                 except NotWritable:
                     continue
-        self._next_user = users[-1] if len(users) == ROWS_AT_ONCE else b""
+        self._next_user = users[-1] if len(users) == USERS_AT_ONCE else b""
         return AGAIN_S if self._next_user else DAY_S
 
     def _next_users(self, txn: ReadTxn) -> list[UserId]:
         after = self._next_user + b"\0" if self._next_user else b""
-        return [UserId(key) for key, _ in islice(txn.scan(Table.ACCT, after), ROWS_AT_ONCE)]
+        return [UserId(key) for key, _ in islice(txn.scan(Table.ACCT, after), USERS_AT_ONCE)]
 
     def _idle(self, txn: ReadTxn, user_id: UserId) -> list[CredentialId]:
         """Devices that nobody used for too long; of a mailbox without any other way in all but the one used last."""

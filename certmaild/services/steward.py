@@ -237,7 +237,8 @@ class Steward:
             works.append(
                 await self._filed(user_id, texts.device_subject(device), text, domain, row, there, is_read=is_old)
             )
-        works += [self._gone(user_id, mid) for mid, _ in by_number.values()]
+        now = int(self._clock.seconds())
+        works += [taken_away(self._secrets, user_id, mid, now) for mid, _ in by_number.values()]
         return works + await self._instruction(user_id, found, domain)
 
     async def _instruction(self, user_id: UserId, found: _Found, domain: str) -> list[Work]:
@@ -266,7 +267,7 @@ class Steward:
         letter["From"] = f"certmaild <devices@{domain}>"
         flags = int(SystemFlag.SEEN) if is_read else 0
         placed = await self._mail.place(letter, user_id, special_use=ServiceFolder.DEVICES, flags=flags)
-        gone = None if there is None else self._gone(user_id, there[0])
+        gone = None if there is None else taken_away(self._secrets, user_id, there[0], int(self._clock.seconds()))
         secrets = self._secrets
 
         def work(txn: WriteTxn) -> None:
@@ -274,16 +275,6 @@ class Steward:
                 gone(txn)
             placed.file(txn)
             write_mark(txn, secrets, user_id, placed.mid, row)
-
-        return work
-
-    def _gone(self, user_id: UserId, mid: Mid) -> Work:
-        secrets, now = self._secrets, int(self._clock.seconds())
-
-        def work(txn: WriteTxn) -> None:
-            remove_mark(txn, user_id, mid)
-            ownership.forfeit(txn, secrets, user_id, mid, now)
-            queue_order(txn, secrets, user_id, mid)
 
         return work
 
@@ -315,6 +306,17 @@ async def hide_password(
     def work(txn: WriteTxn) -> None:
         remove_mark(txn, user_id, mid)
         placed.file(txn)
+
+    return work
+
+
+def taken_away(secrets: ServerSecrets, user_id: UserId, mid: Mid, now: int) -> Work:
+    """What ends a message of the server's own: nobody reads it from the commit on."""
+
+    def work(txn: WriteTxn) -> None:
+        remove_mark(txn, user_id, mid)
+        ownership.forfeit(txn, secrets, user_id, mid, now)
+        queue_order(txn, secrets, user_id, mid)
 
     return work
 

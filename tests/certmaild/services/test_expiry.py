@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 
 from certmaild.mailbox import audit_log
 from certmaild.mailbox.account_rows import credentials_of
-from certmaild.mailbox.layout_accounts import Kind
+from certmaild.mailbox.layout import Table
+from certmaild.mailbox.layout_accounts import Kind, State
 
 
 @pytest.fixture
@@ -39,7 +40,15 @@ def test_a_password_is_shown_for_so_long_and_no_longer(home: Home) -> None:
     assert list(found) == ["The password that stood here is gone"] and "K7QM" not in str(found)
     assert not home.marks and sorted(home.devices) == sorted([desk, phone])
     look(home)
-    assert len(home.house.entries("INBOX")) == 1
+    assert len(home.house.entries("INBOX")) == 1 and not home.house.rows([Table.QDUE])
+
+
+def test_who_is_disabled_meanwhile_loses_the_message_without_a_word(home: Home) -> None:
+    home.show_password(home.add("phone"), "K7QM-2D9X")
+    home.change_account(state=State.DISABLED)
+    home.clock.advance(home.settings.shown)
+    look(home)
+    assert home.texts("INBOX") == {} and not home.marks
 
 
 def test_what_was_shown_while_nobody_was_there_is_never_seen(home: Home) -> None:
