@@ -14,7 +14,7 @@ from email.policy import SMTP, default
 
 from server import Account, Server
 
-PATIENCE_S = 30
+PATIENCE_S = 20
 PICKUP_CODE = re.compile(r"\b(?:[0-9A-HJKMNP-TV-Z]{4}-){4}[0-9A-HJKMNP-TV-Z]\b")
 """Four groups of four letters and a check letter."""
 DEVICE_PASSWORD = re.compile(r"\b(?:[0-9A-HJKMNP-TV-Z]{4}-){7}[0-9A-HJKMNP-TV-Z]{4}\b")
@@ -27,9 +27,9 @@ class NotThere(AssertionError):
 
 
 def text_of(message: EmailMessage) -> str:
-    """Its first text part."""
+    """Its first text part, lines ended by line feeds."""
     part = message.get_body(("plain",))
-    return "" if part is None else str(part.get_content())
+    return "" if part is None else str(part.get_content()).replace("\r\n", "\n")
 
 
 def reply_to(message: EmailMessage, subject: str = "") -> dict[str, str]:
@@ -135,6 +135,10 @@ class Person:
     def wait_for(self, wanted: Wanted, folder: str = "INBOX", *, within_s: float = PATIENCE_S) -> EmailMessage:
         """The first message of a folder that is wanted; waits in IDLE until it comes. Raises `NotThere`."""
         give_up = time.monotonic() + within_s
+        while folder not in self.folders():
+            if time.monotonic() > give_up:
+                raise NotThere(f"{self.address} has no folder {folder}")
+            time.sleep(0.02)  # nobody is told of a new folder
         with self.imap(folder) as client:
             while True:
                 for message in (messages := fetch_all(client)):
@@ -144,15 +148,17 @@ class Person:
                 if left <= 0 or not idle(client, left):
                     raise NotThere(f"{self.address} has in {folder}: {[str(one['Subject']) for one in messages]}")
 
-    def remove(self, wanted: Wanted, folder: str) -> int:
-        """Delete the wanted messages of a folder, as a mail program does; how many."""
+    def remove(self, wanted: Wanted, folder: str) -> float:
+        """Delete the one wanted message of a folder, as a mail program does; when EXPUNGE was said (monotonic)."""
         with self.imap() as client:
             select(client, folder, writable=True)
             numbers = [number for number, one in enumerate(fetch_all(client), 1) if wanted(one)]
-            for number in numbers:
-                client.store(str(number), "+FLAGS", r"(\Deleted)")
+            if len(numbers) != 1:
+                raise NotThere(f"{len(numbers)} messages of {folder} are meant")
+            client.store(str(numbers[0]), "+FLAGS", r"(\Deleted)")
+            begun = time.monotonic()
             client.expunge()
-        return len(numbers)
+        return begun
 
 
 def select(client: imaplib.IMAP4_SSL, folder: str, *, writable: bool = False) -> None:
