@@ -20,7 +20,7 @@ _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}>")
 _PREFIX = re.compile(r"(?:re|aw|antw|sv|vs|rif|ref|tr|fw|fwd|wg|r)\s?(?:\[\d{1,3}\])?\s?:\s*", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _LINE_END_TAG = re.compile(r"<(?:br|/p|/div|/li|/tr)[^<>]{0,200}>", re.IGNORECASE)
-_NO_TEXT = re.compile(r"<(head|style|script|title)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_NO_TEXT = re.compile(r"<(?:(head|style|script|title)\b|!--)", re.IGNORECASE)
 _HTML_QUOTE = re.compile(
     r"<blockquote|<hr\b|<[a-z]+\s[^<>]{0,500}(?:gmail_quote|divRplyFwdMsg|moz-cite|yahoo_quoted)", re.IGNORECASE
 )
@@ -128,8 +128,20 @@ def _text(message: Message) -> str:
         if part.get_content_subtype() == "plain":
             return text
         html = html or text
-    html = _HTML_QUOTE.split(_NO_TEXT.sub("", html), maxsplit=1)[0]
+    html = _HTML_QUOTE.split(_shown(html), maxsplit=1)[0]
     return _TAG.sub("", _LINE_END_TAG.sub("\n", html)).replace("&nbsp;", " ")
+
+
+def _shown(html: str) -> str:
+    """HTML without comments, style sheets and the like. Linear: what is never closed hides all behind it."""
+    kept, at = [], 0
+    while found := _NO_TEXT.search(html, at):
+        kept.append(html[at : found.start()])
+        end = re.compile(rf"</{found[1]}\s{{0,9}}>" if found[1] else "-->", re.IGNORECASE).search(html, found.end())
+        if end is None:
+            return "".join(kept)
+        at = end.end()
+    return "".join(kept) + html[at:]
 
 
 def _own_parts(message: Message) -> Iterator[Message]:

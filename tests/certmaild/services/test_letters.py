@@ -1,5 +1,7 @@
 """What is read of a message to a service address."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,3 +157,18 @@ def test_anything_is_read_or_refused(content: bytes) -> None:
         except NotObeyed:
             continue
         assert "\n" not in letter.subject
+
+
+@pytest.mark.parametrize("piece", [b"<!--", b"<head ", b"<script>", b"<", b"<a ", b"<br ", b"<blockquote "])
+def test_html_that_is_never_closed_costs_no_more_than_it_is_long(piece: bytes) -> None:
+    content = b"Content-Type: text/html\r\n\r\nadd phone<p>" + piece * (60_000 // len(piece))
+    began = time.process_time()
+    letter = read_letter(content)
+    # A second of it would be a second of everybody's: the expression would hold the interpreter.
+    assert time.process_time() - began < 0.5
+    assert letter.text.startswith("add phone")
+
+
+def test_html_is_shown_without_what_nobody_sees() -> None:
+    html = b"<HTML><head><title>x</title></HEAD><!-- revoke phone --><style>p{}</style><p>add <b>phone</b></p></html>"
+    assert read_letter(b"Content-Type: text/html\r\n\r\n" + html).text == "add phone"
