@@ -15,7 +15,9 @@ _FIELD = re.compile(rb"^(subject|certmaild)[ \t]*:((?:[^\r\n]*\r\n[ \t])*[^\r\n]
 _ASTERISK = re.compile(rb"(?:\r\n)?[ \t]*\*(?:(?:\r\n)?[ \t]+)*")
 _TAG = "[secure]"
 MAX_SUBJECT = 64 * 1024
-"""Octets of a subject that is looked at, far above what any program shows."""
+"""Octets of a subject, far above what any program shows."""
+MAX_FIELDS = 50
+"""Fields Subject and Certmaild of one message."""
 ASTERISK = "the subject begins with *"
 TAG = "the subject says [secure]"
 FIELD = "the header says Certmaild: seal"
@@ -41,8 +43,11 @@ def read_marks(header: bytes) -> Marked:
     if header.startswith(b"\r\n"):
         # All of it is body.
         return Marked(header)
-    for match in _FIELD.finditer(header):
+    for number, match in enumerate(_FIELD.finditer(header)):
         value = match[2]
+        # Not passed over: a message that somebody marked would go out unsealed.
+        if number == MAX_FIELDS or len(value) > MAX_SUBJECT:
+            raise Refusal(554, "5.6.0", "The message has too many Subject fields, or too long a Subject")
         if match[1].lower() == b"subject":
             stripped = _without_asterisk(value)
             if stripped is not None:
@@ -61,7 +66,7 @@ def read_marks(header: bytes) -> Marked:
 
 
 def _words(value: bytes) -> str:
-    return decode_header(value[:MAX_SUBJECT].replace(b"\r\n", b""))
+    return decode_header(value.replace(b"\r\n", b""))
 
 
 def _without_asterisk(value: bytes) -> bytes | None:
@@ -69,7 +74,7 @@ def _without_asterisk(value: bytes) -> bytes | None:
     plain = _ASTERISK.match(value)
     if plain is not None:
         return b" " + value[plain.end() :]
-    if not value.lstrip(b" \t\r\n").startswith(b"=?") or len(value) > MAX_SUBJECT:
+    if not value.lstrip(b" \t\r\n").startswith(b"=?"):
         return None
     words = _words(value).strip()
     if not words.startswith("*"):
