@@ -69,11 +69,13 @@ from certmaild.protocols.web.server import WebFactory
 from certmaild.relays.watch import RelayWatch
 from certmaild.routing import TRY
 from certmaild.sending import Sending
+from certmaild.services.clerks import HelpClerk, SettingsClerk
 from certmaild.services.desk import Desk
 from certmaild.services.devices import DeviceClerk
 from certmaild.services.expiry import DeviceExpiry
 from certmaild.services.interfaces import Clerk
 from certmaild.services.invite_clerk import InviteClerk
+from certmaild.services.status import StatusClerk
 from certmaild.services.steward import Steward
 from certmaild.services.trial_clerk import TrialClerk
 from certmaild.setup import load_secrets, stored_rounds, verify_store
@@ -279,10 +281,22 @@ class House:
         self.mailboxes.stirred = self.steward.stirred
         clerks: dict[str, Clerk] = {
             "devices": DeviceClerk(engine, secrets, mail, lambda: self.config, self._in_thread, self.reactor.seconds),
+            "help": HelpClerk(),
+            "status": StatusClerk(engine, secrets, self.correspondence.spool, self.reactor.seconds),
+            "settings": SettingsClerk(engine, secrets),
             "invite": InviteClerk(self.codes.renewal),
             TRY: TrialClerk(engine, secrets, self.reactor.seconds),
         }
-        return Desk(engine, secrets, mail, self._in_thread, clerks, self.steward.stirred)
+        return Desk(
+            engine,
+            secrets,
+            mail,
+            self._in_thread,
+            clerks,
+            self.steward.stirred,
+            limits=lambda: self.config.limits,
+            seconds=self.reactor.seconds,
+        )
 
     def _make_delivery(self, config: Config, inspector: Inspector | None) -> Delivery:
         correspondence = self.correspondence

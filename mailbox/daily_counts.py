@@ -16,6 +16,11 @@ def count(txn: ReadTxn, sealer: RowSealer, user_id: UserId, what: Counted, now: 
     return sum(number for _, number in _lately(txn, sealer, user_id, what, now))
 
 
+def count_in_hour(txn: ReadTxn, sealer: RowSealer, user_id: UserId, what: Counted, now: int) -> int:
+    """How much of it there was since the clock's last full hour."""
+    return dict(_lately(txn, sealer, user_id, what, now)).get(now // HOUR_S, 0)
+
+
 def note(txn: WriteTxn, sealer: RowSealer, user_id: UserId, what: Counted, now: int, number: int) -> None:
     """So many more."""
     hours = dict(_lately(txn, sealer, user_id, what, now))

@@ -84,6 +84,8 @@ class Counted(IntEnum):
     """Trials that were asked for at an address that has this mailbox."""
     ECHOED = 5
     """Messages that were answered by ``try@``."""
+    REQUESTED = 6
+    """Messages to service addresses that were answered."""
 
 
 class DailyRow(_Row, frozen=True, forbid_unknown_fields=True):

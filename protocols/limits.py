@@ -44,6 +44,7 @@ class Limits:
     hold_time: int = 30 * 86_400
     dkim_signatures: int = 8
     check_time: int = 15
+    service_requests: int = 60
     proof_time: int = 20
 
     def new_scanner(self) -> Scanner:

@@ -11,11 +11,14 @@ from twisted.logger import Logger
 from certmaild.filing import InThread
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.users import KeyRing
+from certmaild.mailbox import daily_counts
 from certmaild.mailbox.account_rows import read_account, read_credential
 from certmaild.mailbox.identifiers import Mid, UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn, WriteTxn
 from certmaild.mailbox.layout_accounts import MAIL_SCOPES, Kind, Role, Scope
+from certmaild.mailbox.layout_guests import Counted
 from certmaild.protocols.interfaces import Login
+from certmaild.protocols.limits import Limits
 from certmaild.protocols.smtp.errors import Refusal
 from certmaild.reports.service_mail import ServiceMail
 from certmaild.routing import Service
@@ -32,6 +35,7 @@ NOT_FOR_THIS_LOGIN = Refusal(
 )
 ALONE = Refusal(452, "4.5.3", "A service address takes a message of its own: write to it, and to nobody else")
 TOO_LONG = Refusal(552, "5.3.4", "A message to a service address has at most 64 KiB")
+TOO_OFTEN = "Service addresses answer you {most} times an hour; please ask again in the next"
 AUTOMATIC = Refusal(550, "5.7.1", "Service addresses do not take automatic messages")
 
 
@@ -49,6 +53,9 @@ class Desk:
         in_thread: InThread,
         clerks: Mapping[str, Clerk],
         stirred: Callable[[UserId, KeyRing], None] = lambda user_id, keys: None,
+        *,
+        limits: Callable[[], Limits],
+        seconds: Callable[[], float],
     ) -> None:
         self._engine = engine
         self._secrets = secrets
@@ -56,6 +63,8 @@ class Desk:
         self._in_thread = in_thread
         self._clerks = clerks
         self._stirred = stirred
+        self._limits = limits
+        self._seconds = seconds
 
     async def check(self, login: Login) -> None:
         """Whether this log-in may command, at RCPT. Raises `Refusal`.
@@ -75,6 +84,7 @@ class Desk:
 
     async def take(self, login: Login, service: Service, content: bytes) -> None:
         """Have a message answered; when this returns the answer is durable. Raises `Refusal`, `StoreUnavailable`."""
+        await self._engine.read(lambda txn: self._check_count(txn, login.user_id))
         try:
             letter = await self._in_thread(lambda: read_letter(content))
         except NotObeyed:
@@ -89,6 +99,7 @@ class Desk:
             letter.message_id,
             letter.in_reply_to,
             letter.is_answer,
+            letter.queue_ids,
         )
         clerk = self._clerks.get(service.name)
         answer = None if clerk is None else await clerk.answer(request)
@@ -99,12 +110,21 @@ class Desk:
         also = answer.also
 
         def work(txn: WriteTxn) -> None:
+            now = self._check_count(txn, login.user_id)
+            daily_counts.note(txn, self._secrets, login.user_id, Counted.REQUESTED, now, 1)
             placed.file(txn)
             also(txn, placed.mid)
 
         await self._engine.write(work, holding=login.keys, grows=True)
         self._stirred(login.user_id, login.keys)
         log.info("{service}@ was asked by {user}", service=service.name, user=login.user_id.hex())
+
+    def _check_count(self, txn: ReadTxn, user_id: UserId) -> int:
+        """The time, if he may still ask within this hour."""
+        now, most = int(self._seconds()), self._limits().service_requests
+        if daily_counts.count_in_hour(txn, self._secrets, user_id, Counted.REQUESTED, now) >= most:
+            raise Refusal(450, "4.7.1", TOO_OFTEN.format(most=most))
+        return now
 
 
 def _nothing(_txn: WriteTxn, _mid: Mid) -> None:

@@ -42,6 +42,9 @@ class Request:
     """Message-IDs with their angle brackets."""
     is_answer: bool = False
     """To another message: its subject may be a stranger's words."""
+    queue_ids: tuple[str, ...] = ()
+    """What may be ids of queued messages, 12 hexadecimal digits each, from anywhere in the message: to be looked for,
+    never obeyed."""
 
     @property
     def lines(self) -> list[str]:

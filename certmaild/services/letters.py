@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
+from itertools import islice
 
 from certmaild.mailbox.text import decode_header, decode_text
 
@@ -16,6 +17,8 @@ MOST_LINES = 50
 MOST_CHARACTERS = 500
 """Of a line; commands are short."""
 _MOST_REFERENCES = 20
+_MOST_IDS = 20
+_QUEUE_ID = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{12}(?![0-9A-Za-z])")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}>")
 _PREFIX = re.compile(r"(?:re|aw|antw|sv|vs|rif|ref|tr|fw|fwd|wg|r)\s?(?:\[\d{1,3}\])?\s?:\s*", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,2000}>")
@@ -44,6 +47,8 @@ class Letter:
     references: tuple[str, ...]
     is_answer: bool
     """It answers or forwards another message: its subject may be somebody else's."""
+    queue_ids: tuple[str, ...]
+    """See `Request.queue_ids`."""
 
 
 def read_letter(content: bytes) -> Letter:
@@ -68,7 +73,12 @@ def read_letter(content: bytes) -> Letter:
         answered[0] if answered else None,
         tuple(references[-_MOST_REFERENCES:]),
         refers or plain != _one_line(subject),
+        _queue_ids(f"{plain}\n{text}\n{content.decode('latin-1')}"),
     )
+
+
+def _queue_ids(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found[0] for found in islice(_QUEUE_ID.finditer(text), _MOST_IDS)))
 
 
 def plain_subject(subject: str) -> str:

@@ -21,8 +21,11 @@ To devices@{domain}
     profile                 a profile for Apple's devices, without a password
 To status@{domain}
     (anything)              how your mailbox stands, and what waits to be sent
+    (the id of a message)   what became of that one
 To settings@{domain}
     list                    your settings, and how each is changed
+    sent copies server      who keeps what you send: server, or client
+    retr marks seen on      whether POP3 marks what it fetched as seen: on, or off
 To help@{domain}
     (anything)              this table
 """
@@ -73,6 +76,64 @@ def help_for(domain: str) -> EmailMessage:
             table(domain),
         )
     )
+
+
+# Settings.
+
+
+def settings_listed(domain: str, *, by_server: bool, marks_seen: bool, language: str | None) -> str:
+    """How an account is set. ``language``: of a guest's notices, empty while it is not known; None: he has none."""
+    return paragraphs(
+        "This is how your account is set. To change a line, write it anew as the subject of a message to "
+        f"settings@{domain}.",
+        f"    sent copies {'server' if by_server else 'client'}",
+        "Who puts what you send into the folder Sent: your mail program (client), or this server (server), as POP3 "
+        "needs it.",
+        f"    retr marks seen {'on' if marks_seen else 'off'}",
+        "Whether a message counts as seen when a program has fetched it by POP3: on, or off.",
+        *(
+            ()
+            if language is None
+            else (
+                f"    language {language or 'en'}",
+                "In which language you are told at your ordinary address that mail waits for you here"
+                + ("." if language else "; it is not set yet, and your address decides."),
+            )
+        ),
+    )
+
+
+def sent_copies_set(*, by_server: bool) -> str:
+    """The answer to ``sent copies``."""
+    if by_server:
+        return paragraphs(
+            "From now on this server puts what you send into the folder Sent. Tell your mail program not to do it too."
+        )
+    return paragraphs("From now on your mail program keeps what you send; this server puts nothing into Sent.")
+
+
+def marks_seen_set(*, is_on: bool) -> str:
+    """The answer to ``retr marks seen``."""
+    return paragraphs(
+        "From now on a message counts as seen when a program has fetched it by POP3."
+        if is_on
+        else "From now on fetching a message by POP3 leaves it unseen."
+    )
+
+
+NO_LANGUAGE = paragraphs(
+    "Nothing was done: the language is that of notices to the ordinary addresses of guests, and your account has none."
+)
+
+
+def unknown_language(language: str, known: Sequence[str]) -> str:
+    """The answer to a language that no notice is written in."""
+    return paragraphs(f"Nothing was done: {language} is none of the languages here, which are {', '.join(known)}.")
+
+
+def language_set(language: str) -> str:
+    """The answer to ``language``."""
+    return paragraphs(f"From now on notices to your ordinary address are written in this language: {language}.")
 
 
 # Devices.

@@ -261,6 +261,11 @@ ROWS: dict[str, tuple[str, str, list[str]]] = {
         "what is not known is `temperror`; the message is taken",
         ["certmaild/inbound/test_checks.py::test_dns_that_is_silent_is_waited_for_no_longer_than_the_limit"],
     ),
+    "service_requests": (
+        "messages of one account to service addresses (`devices@`, `status@` and the like) in an hour of the clock",
+        "450 4.7.1 after the content",
+        ["certmaild/services/test_desk.py::test_requests_at_and_past_the_limit"],
+    ),
     "proof_time": (
         "waiting for DNS to say whether the destinations of a submitted message prove themselves (`[invite] when`)",
         "451 4.4.3",
