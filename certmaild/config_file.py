@@ -190,7 +190,8 @@ class _RelaysFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _COUNTS = frozenset(
-    "recipients recipients_elsewhere connections_per_address connections sessions_per_credential sessions_per_mailbox "
+    "recipients expanded_recipients group_members recipients_elsewhere "
+    "connections_per_address connections sessions_per_credential sessions_per_mailbox "
     "bad_commands_before_login bad_commands commands_in_flight mime_parts mime_depth dkim_signatures".split()
 )
 

@@ -6,6 +6,7 @@ Content goes, piece by piece, through the header edit into the blob writer and t
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -32,9 +33,11 @@ from certmaild.outbound.interfaces import Reporter
 from certmaild.outbound.spool import Spool
 from certmaild.protocols.interfaces import Login
 from certmaild.protocols.smtp.errors import Refusal
+from certmaild.protocols.smtp.grammar import Path
 from certmaild.protocols.smtp.interfaces import Hop
 from certmaild.protocols.smtp.parameters import MailArguments, RcptArguments
-from certmaild.routing import Invite, Refuse, Relay, Route, Router, Sealed, Service, Trial, Undecided
+from certmaild.protocols.smtp.xtext import encode_xtext
+from certmaild.routing import Group, Invite, Refuse, Relay, Route, Router, Sealed, Service, Trial, Undecided
 from certmaild.services.desk import ALONE, MOST_OCTETS, TOO_LONG, Desk
 from certmaild.tally import Tally
 from certmaild.trace import (
@@ -59,6 +62,12 @@ TOO_LATE = Refusal(501, "5.5.4", "The message is to be held longer than this ser
 NO_ROOM = Refusal(452, "4.3.1", "Not enough storage, please try again later")
 BUSY = Refusal(451, "4.3.0", "Storage not available, please try again later")
 LOOP = Refusal(554, "5.4.6", "Too many Received fields, the message goes in circles")
+
+
+NO_ROUTE = Refusal(550, "5.7.1", "No route to this recipient")
+TOO_MANY = Refusal(550, "5.5.3", "This group has more members than a message may have recipients")
+TOO_MANY_LATER = Refusal(452, "4.5.3", "Too many recipients with those of this group, send it another time")
+EMPTY_GROUP = Refusal(550, "5.2.4", "Nobody is in this group")
 
 
 class Delivery:
@@ -183,6 +192,8 @@ class MailTransaction:
         self._sealed: dict[bytes, tuple[Sealed, RcptArguments]] = {}
         self._outside: dict[bytes, tuple[Relay | Undecided, RcptArguments]] = {}
         self._invited: dict[bytes, tuple[Invite, RcptArguments]] = {}
+        self._refused: list[tuple[Address, RcptArguments, Refusal]] = []
+        """In groups, who could not be reached."""
         self._mark = ""
         self._departure: Departure | None = None
         self._service: Service | None = None
@@ -198,16 +209,9 @@ class MailTransaction:
 
     async def add_recipient(self, recipient: RcptArguments) -> None:
         """Take one more; who is named twice, also by an alias, gets one copy."""
-        login = self._hop.login
         if self._inspection is not None:
             self._inspection.check_recipient(recipient.forward_path)
-        route = await self._delivery.router.route(
-            recipient.forward_path,
-            sender=None if login is None else login.address,
-            declared_size=self._mail.size,
-            require_tls=self._mail.require_tls,
-            is_partner=self._hop.is_partner if self._inspection is None else self._inspection.proves_partner,
-        )
+        route = await self._route(recipient)
         if isinstance(route, Refuse):
             raise route.refusal
         if isinstance(route, Service):
@@ -217,7 +221,22 @@ class MailTransaction:
             raise ALONE
         if self._trial is not None or isinstance(route, Trial):
             self._add_trial(route)
-            return
+        elif isinstance(route, Group):
+            await self._add_group(route, recipient)
+        else:
+            self._add(route, recipient)
+
+    async def _route(self, recipient: RcptArguments) -> Route:
+        login = self._hop.login
+        return await self._delivery.router.route(
+            recipient.forward_path,
+            sender=None if login is None else login.address,
+            declared_size=self._mail.size,
+            require_tls=self._mail.require_tls,
+            is_partner=self._hop.is_partner if self._inspection is None else self._inspection.proves_partner,
+        )
+
+    def _add(self, route: Route, recipient: RcptArguments) -> None:
         if isinstance(route, Sealed):
             self._sealed.setdefault(route.recipient.user_id, (route, recipient))
         elif isinstance(route, Invite):
@@ -227,6 +246,34 @@ class MailTransaction:
             self._departure = self._departure or Departure(self._delivery.signer())
         else:
             raise Refusal(550, "5.7.1", "No route to this recipient")
+
+    async def _add_group(self, group: Group, recipient: RcptArguments) -> None:
+        """A copy for each member; of those who get none the sender hears. Raises `Refusal` if nobody gets one."""
+        present = len(self._sealed) + len(self._outside) + len(self._invited)
+        if present + len(group.members) > self._delivery.filing.settings.limits.expanded_recipients:
+            raise TOO_MANY_LATER if present else TOO_MANY
+        refused: list[tuple[Address, RcptArguments, Refusal]] = []
+        for member in group.members:
+            arguments = member_arguments(group, member, recipient)
+            route = await self._route(arguments)
+            if isinstance(route, Sealed | Invite | Relay | Undecided):
+                self._add(route, arguments)
+                continue
+            refusal = route.refusal if isinstance(route, Refuse) else NO_ROUTE
+            # Who is in it is told to nobody but members of this server.
+            if await self._is_member():
+                refused.append((member, arguments, refusal))
+            else:
+                text = f"{refusal.text} (somebody in this group)"
+                refused.append((group.address, recipient, Refusal(refusal.code, refusal.enhanced, text)))
+        if len(refused) == len(group.members):
+            raise refused[0][2] if refused else EMPTY_GROUP
+        self._refused += refused
+
+    async def _is_member(self) -> bool:
+        login = self._hop.login
+        who = None if login is None else await self._delivery.directory.account(login.user_id)
+        return who is not None and who.role.is_member
 
     def _add_trial(self, route: Route) -> None:
         trials = self._delivery.trials
@@ -446,9 +493,10 @@ class MailTransaction:
                 relays.append((relay, given))
         for invite, given in decided.invited:
             self._invited.setdefault(invite.address.base.key, (invite, given))
-        if decided.refused and not (self._sealed or relays or self._invited):
-            raise decided.refused[0][2]
-        return relays, decided.refused
+        refused = [*self._refused, *decided.refused]
+        if refused and not (self._sealed or relays or self._invited):
+            raise refused[0][2]
+        return relays, refused
 
     def _partners(self) -> Sequence[Address]:
         """Who wrote it in a proven partner's name."""
@@ -481,6 +529,15 @@ class MailTransaction:
         if self._inspection is None or self._facts is None:
             return NOT_LOOKED_AT
         return await self._inspection.finish(self._facts.froms)
+
+
+def member_arguments(group: Group, member: Address, recipient: RcptArguments) -> RcptArguments:
+    """What RCPT would have said of a group's member; reports on him name the group (RFC 3461 section 4.2)."""
+    local, _, domain = member.wire.rpartition("@")
+    orcpt = recipient.orcpt
+    if orcpt is None and group.address.wire.isascii():
+        orcpt = b"rfc822;" + encode_xtext(group.address.wire.encode("ascii"))
+    return replace(recipient, forward_path=Path(local, domain), orcpt=orcpt)
 
 
 def refusal_for(error: StoreUnavailable) -> Refusal:

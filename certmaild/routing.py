@@ -12,6 +12,7 @@ from certmaild.keystore.tls_values import Level
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.directory import Directory, RecipientFacts
 from certmaild.mailbox.errors import AddressError
+from certmaild.mailbox.groups import Expansion, Senders
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.layout_accounts import Role, State
 from certmaild.partners.book import PartnerBook
@@ -114,6 +115,14 @@ class Undecided:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A group that the sender may write to: each member has a route of his own."""
+
+    address: Address
+    members: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """No route is allowed."""
 
@@ -121,7 +130,7 @@ class Refuse:
 
 
 Relay = Partner | VerifiedTls | Plain
-Route = Sealed | Invite | Undecided | Relay | Inside | Service | Trial | Hold | Refuse
+Route = Sealed | Invite | Undecided | Relay | Inside | Service | Trial | Group | Hold | Refuse
 
 SERVICES = frozenset(("devices", "help", "status", "settings", "invite"))
 """Service addresses in each hosted domain and in the guests'; a mailbox of that name goes first."""
@@ -145,6 +154,8 @@ NOT_PROVEN = Refuse(
     Refusal(550, "5.7.30", "The message demands TLS on the whole way, and this domain's mail may go in clear text")
 )
 ASKED_FROM_OUTSIDE = Refuse(Refusal(550, "5.7.1", "This address takes mail from people who are logged in here only"))
+GROUP_INSIDE = Refuse(Refusal(550, "5.7.2", "This group takes mail from people who are logged in here only"))
+GROUP_CLOSED = Refuse(Refusal(550, "5.7.2", "You may not write to this group; ask the people who run this server"))
 RELAYING_DENIED = Refuse(Refusal(550, "5.7.1", "Relaying denied"))
 _NO_ROLE = Path("", "")
 NO_INVITES = Invites()
@@ -213,6 +224,10 @@ class Router:
         recipient = await self._recipient(address)
         if recipient is None and service is not None:
             return self._asked(service, sender)
+        if recipient is None and not path.is_role:
+            group = await self._directory.group(address)
+            if group is not None:
+                return await self._to_group(group, sender)
         if recipient is None and sender is not None and not path.is_role:
             invite = await self._by_message(address, sender)
             if invite is not None:
@@ -248,6 +263,21 @@ class Router:
         if sender is not None:
             return service
         return Trial(service.address) if service.name == TRY else ASKED_FROM_OUTSIDE
+
+    async def _to_group(self, group: Expansion, sender: str | None) -> Route:
+        """Strangers' mail never leaves the house by a group, whatever has become of the groups within it."""
+        if sender is None:
+            stays = all(self.is_hosted(one.domain) for one in group.members)
+            is_open = group.senders is Senders.ANYONE and stays
+            return Group(group.address, group.members) if is_open else GROUP_INSIDE
+        who = await self._directory.recipient(canonical(sender))
+        if who is None:
+            return GROUP_CLOSED
+        if group.senders is Senders.MEMBERS:
+            may = who.role is not Role.GUEST
+        else:
+            may = group.senders is Senders.ANYONE or await self._directory.is_among(who.user_id, group.members)
+        return Group(group.address, group.members) if may else GROUP_CLOSED
 
     async def _to_mailbox(
         self, path: Path, address: Address, recipient: RecipientFacts | None, declared_size: int

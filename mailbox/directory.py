@@ -1,5 +1,6 @@
 """Who has an address, and what delivery must know of him while he is away."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -10,6 +11,7 @@ from certmaild.mailbox import account_rows, ownership
 from certmaild.mailbox.account_rows import Target
 from certmaild.mailbox.addresses import Address
 from certmaild.mailbox.errors import Damaged
+from certmaild.mailbox.groups import Expansion, expand
 from certmaild.mailbox.guests import has_heard, open_guest
 from certmaild.mailbox.identifiers import UserId
 from certmaild.mailbox.interfaces import Engine, ReadTxn
@@ -78,6 +80,19 @@ class Directory:
         def work(txn: ReadTxn) -> RecipientFacts | None:
             target = account_rows.find_address(txn, address)
             return None if target is None else self._facts(txn, target.user_id)
+
+        return await self._engine.read(work)
+
+    async def group(self, address: Address) -> Expansion | None:
+        """Whom a group stands for; None for what is no group."""
+        return await self._engine.read(lambda txn: expand(txn, self._secrets, address))
+
+    async def is_among(self, user_id: UserId, addresses: Sequence[Address]) -> bool:
+        """Whether one of the addresses is this user's, aliases included."""
+
+        def work(txn: ReadTxn) -> bool:
+            found = (account_rows.find_address(txn, one) for one in addresses)
+            return any(target is not None and target.user_id == user_id for target in found)
 
         return await self._engine.read(work)
 

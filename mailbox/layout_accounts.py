@@ -71,6 +71,7 @@ NO_OPTIONS = Option(0)
 _TO_ACCOUNT = 1
 _TO_ALIAS = 2
 _RETIRED = 3
+_TO_GROUP = 4
 
 
 def encode_owner(user_id: UserId) -> bytes:
@@ -88,9 +89,14 @@ def encode_retired() -> bytes:
     return bytes([_RETIRED])
 
 
+def encode_group() -> bytes:
+    """Value in ``addr`` of a group's address: who is in it stands in ``group``."""
+    return bytes([_TO_GROUP])
+
+
 def decode_address(value: bytes) -> UserId | str | None:
-    """The account's id, the look-up form of an alias's target, or None for a retired address."""
-    if value == encode_retired():
+    """The account's id, the look-up form of an alias's target, or None for a retired one and a group's."""
+    if value in (encode_retired(), encode_group()):
         return None
     if value[:1] == bytes([_TO_ACCOUNT]) and len(value) == 17:
         return UserId(value[1:])

@@ -25,6 +25,8 @@ class Limits:
     unfinished: int = 10 * GIB
     header_block: int = 1 * MIB
     recipients: int = 1000
+    expanded_recipients: int = 5000
+    group_members: int = 1000
     recipients_elsewhere: int = 5000
     connections_per_address: int = 100
     connections: int = 10_000

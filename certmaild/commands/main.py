@@ -16,6 +16,7 @@ from certmaild.commands.config import config
 from certmaild.commands.device import device
 from certmaild.commands.dkim import dkim
 from certmaild.commands.dns import dns
+from certmaild.commands.group import group
 from certmaild.commands.guest import guest
 from certmaild.commands.init import init
 from certmaild.commands.partner import partner
@@ -70,6 +71,7 @@ for command in (
     guest,
     device,
     alias,
+    group,
     audit,
     setup,
     partner,

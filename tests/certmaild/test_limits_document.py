@@ -147,6 +147,16 @@ ROWS: dict[str, tuple[str, str, list[str]]] = {
         "452 4.5.3; the message goes to the others",
         [f"{SMTP}_session.py::test_recipients_at_and_past_the_limit"],
     ),
+    "expanded_recipients": (
+        "recipients of a message, groups expanded",
+        "452 4.5.3; 550 5.5.3 where one group alone is more",
+        ["certmaild/test_groups.py::test_recipients_after_expansion_at_and_past_the_limit"],
+    ),
+    "group_members": (
+        "members of a group, those of groups within it not counted",
+        "refused by `certmaild group`",
+        ["certmaild/test_groups.py::test_members_of_a_group_at_and_past_the_limit"],
+    ),
     "recipients_elsewhere": (
         "recipients of other servers that one account writes to in 24 hours, those who are invited not counted",
         "450 4.7.1 after the content; nobody gets the message",

@@ -66,6 +66,9 @@ class Known:
         key = PublicKey(b"", 1, b"")
         return RecipientFacts(UserId(bytes(16)), address.lookup, state, role, SentCopies.CLIENT, None, None, key, row)
 
+    async def group(self, address: Address) -> None:
+        """There is none."""
+
     async def has_heard(self, user_id: UserId, address: Address) -> bool:
         self.asked.append(f"heard {address.lookup}")
         return address.lookup in HEARD
