@@ -11,6 +11,8 @@ from email.message import EmailMessage
 WIDTH = 76
 RENEW = "new code"
 """What a sender replies to have the code renewed."""
+ANEW = "new mailbox"
+"""What he replies where nobody can renew it, to begin with an empty mailbox."""
 BY_CODE = "by pickup code, which the sender knows"
 """How a log-in with the code is named wherever one is told of it."""
 
@@ -179,6 +181,19 @@ def renewed_answer(whom: str) -> EmailMessage:
     return letter(
         f"Code for {whom}",
         f'Done: the new code is in the message called "Code for {whom}", in your INBOX. The former one is void.',
+    )
+
+
+def confirm_answer(whom: str, expires_s: float) -> EmailMessage:
+    """Nobody can renew; ``expires_s``: until when the code that was given out is valid, 0: it is not."""
+    valid = f" The code that was given out is valid until {moment(expires_s)}: has the recipient tried it?"
+    return letter(
+        f"No new code for {whom}",
+        f"Nothing was done: nobody is left who could renew the code for {whom}, and this server cannot open a mailbox"
+        f" by itself.{valid if expires_s else ''}",
+        "A new, empty mailbox can be made under the same address. What waits in the present one is lost then, unread,"
+        " and everybody who is known to have written is asked to send again. If you want that, reply with the words:"
+        f" {ANEW}",
     )
 
 

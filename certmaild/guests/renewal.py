@@ -55,7 +55,8 @@ from certmaild.reports.service_mail import NotWritable, ServiceMail
 log = Logger()
 
 DAY_S = 86_400
-_COMMAND = re.compile(r"new\s+code\b", re.IGNORECASE)
+_COMMAND = re.compile(r"new\s+(?:code|(mailbox))\b", re.IGNORECASE)
+"""The second form is asked for where the first cannot be done, since what waits is lost by it."""
 _ADDRESS = re.compile(r"[^\s<>\"',;:]+@[^\s<>\"',;:]+")
 _MESSAGE_ID = re.compile(r"<invite\.([a-z2-7]{26})\.")
 
@@ -110,7 +111,8 @@ class Renewal:
         ``lines``: the subject, then the text. Which guest is meant stands in ``tag``, else in the Message-ID that is
         answered, else in the lines.
         """
-        if not any(_COMMAND.match(line) for line in lines):
+        commands = [found for line in lines if (found := _COMMAND.match(line))]
+        if not commands:
             return None
         try:
             meant = await self._meant(tag, in_reply_to, lines)
@@ -125,6 +127,8 @@ class Renewal:
             if root is not None:
                 await self._renew(login, requester, guest, root)
                 return code_texts.renewed_answer(whom)
+            if commands[0][1] is None:
+                raise CodeRefused(code_texts.confirm_answer(whom, guest.row.code_expires_s))
             await self._make_anew(requester, meant, guest)
             return code_texts.anew_answer(whom)
         except CodeRefused as refused:
@@ -165,7 +169,8 @@ class Renewal:
 
         def work(txn: ReadTxn) -> tuple[bytes | None, bool]:
             inviter = rows.read_account(txn, self._secrets, inviter_id) if inviter_id else None
-            return read_bequest(txn, guest.user_id), inviter is not None and inviter.state is State.ACTIVE
+            # Who is disabled may be enabled again: his guests' mail is not given up for that.
+            return read_bequest(txn, guest.user_id), inviter is not None and inviter.state is not State.PARKED
 
         bequest, is_there = await self._engine.read(work)
         if bequest is not None and login.user_id == inviter_id:
