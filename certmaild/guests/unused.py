@@ -122,6 +122,8 @@ class UnusedGuests:
     async def _told(self, row: GuestRow, whom: str) -> Work:
         """Word to who invited him, in the place of the message with the code where that is still there."""
         letter = code_texts.removed_letter(whom, self._invites().unused_days)
+        if not row.inviter_id:
+            return nothing
         if row.pickup_mid:
             return await retold(self._mail, row, letter)
         try:

@@ -332,15 +332,21 @@ TOWARDS_OTHERS: list[tuple[str, str, str, str]] = [
 
 
 NOTICES_HEAD = """
-## Notices to guests
+## Guests, and notices to them
 
-The first three are keys of `[invite]`; whom a notice does not reach now gets it later.
+The first four are keys of `[invite]`; whom a notice does not reach now gets it later.
 
 | limit | default | beyond it | tests |
 | --- | --- | --- | --- |
 """
 _NOTICES, _TEXT, _WRITERS = (f"certmaild/guests/test_{name}.py" for name in ("notices", "notice_text", "writers"))
 NOTICES: list[tuple[str, str, str, str]] = [
+    (
+        "new people that one sender invites in 24 hours: `invitations_per_sender`",
+        f"{Invites().invitations_per_sender}",
+        "450 4.7.1 after the content; nobody gets the message",
+        "certmaild/guests/test_inviting.py::test_invitations_of_one_sender_at_the_limit_and_past_it",
+    ),
     (
         "to one mailbox, without its `+tag`, in `notice_quiet`",
         "1",
