@@ -1,7 +1,7 @@
 """The devices of a mailbox, that is its passwords: revoking them, by word or by deleting the message that tells of one.
 
 A message of the folder Devices that leaves it, whatever way, revokes the device it tells of, in that transaction.
-Nothing is revoked of the device that does it, and of the last one: its message is marked to be written anew.
+Nothing is revoked of the device that does it, of the last one, and by POP3: the message is marked to be written anew.
 """
 
 from collections.abc import Iterator
@@ -84,7 +84,11 @@ def messages_left(
     now: int,
     is_moved: bool = False,
 ) -> None:
-    """Messages, 16 octets of ``mids`` each, are leaving a folder by the hand of whoever logged in with ``by``."""
+    """Messages, 16 octets of ``mids`` each, are leaving a folder by the hand of whoever logged in with ``by``.
+
+    None: it is not said that they mean anything by it. POP3 programs remove what they have fetched, and with a recovery
+    code the folder Devices is what they fetch.
+    """
     user_id = shelf.user_id
     marked = [Mid(key[16:]) for key, _ in txn.scan(Table.SERVICE, user_id, user_id + b"\xff" * 17)]
     if not marked:
@@ -112,7 +116,7 @@ def _device_left(
     txn: WriteTxn, sealer: RowSealer, user_id: UserId, mid: Mid, mark: ServiceRow, by: CredentialId | None, now: int
 ) -> None:
     others = [one for one, _ in devices_of(txn, user_id) if one != mark.number]
-    if mark.number == by or not others:
+    if by is None or mark.number == by or not others:
         _bring_back(txn, sealer, user_id, mid, mark)
         return
     remove_mark(txn, user_id, mid)

@@ -130,6 +130,15 @@ def test_the_last_device_stays_whoever_does_it(fleet: Fleet) -> None:
     assert sorted(kinds) == [Kind.DEVICE, Kind.RECOVERY]
 
 
+def test_who_may_only_have_fetched_them_revokes_nothing(fleet: Fleet) -> None:
+    """POP3 with a recovery code: the program removes from its INBOX, which is Devices, what it has fetched."""
+    before = fleet.marks
+    fleet.expunge(ALL, by=None)
+    assert sorted(fleet.devices) == sorted(fleet.ids)
+    assert set(fleet.marks) == set(before)
+    assert {mark.digest for mark in fleet.marks.values()} == {RETURNED}
+
+
 def test_a_message_that_shows_a_password_is_forgotten_when_expunged_not_when_moved(fleet: Fleet) -> None:
     shown = fleet.tell(Service.PASSWORD, fleet.ids[0], folder=0)
     house = fleet.house
