@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from certmaild.config import Invites
+from certmaild.config import Devices, Invites
 from certmaild.guests.notice_text import MAX_OCTETS
 from certmaild.guests.notices import UNUSED_DAYS
 from certmaild.guests.trial import MESSAGES as TRIAL_MESSAGES
@@ -331,6 +331,36 @@ TOWARDS_OTHERS: list[tuple[str, str, str, str]] = [
 ]
 
 
+DEVICES_HEAD = """
+## Devices by mail
+
+These are keys of `[devices]`.
+
+| limit | default | beyond it | tests |
+| --- | --- | --- | --- |
+"""
+_SERVICES = "certmaild/services/test_"
+DEVICES: list[tuple[str, str, str, str]] = [
+    (
+        "`most`, devices of a mailbox",
+        f"{Devices().most}",
+        '"add" is answered with what to revoke first',
+        f"{_SERVICES}device_clerk.py::test_as_many_devices_as_there_may_be_and_one_more",
+    ),
+    (
+        "`shown`, how long a message shows a password that nobody uses",
+        f"{Devices().shown // 3600} h",
+        "it shows it no longer; the password still works",
+        f"{_SERVICES}expiry.py::test_a_password_is_shown_for_so_long_and_no_longer",
+    ),
+    (
+        "`unused_days`, since a device was used",
+        f"{Devices().unused_days}",
+        "it is revoked, but not the last one",
+        f"{_SERVICES}expiry.py::test_a_device_that_nobody_uses_is_revoked_after_so_many_days",
+    ),
+]
+
 NOTICES_HEAD = """
 ## Guests, and notices to them
 
@@ -474,7 +504,22 @@ def document() -> str:
     trials = [
         f"| {limit} | {value} | {beyond} | `{test.rpartition('/')[2]}` |\n" for limit, value, beyond, test in TRIALS
     ]
-    parts = [*lines, WEB_HEAD, *web, NOTICES_HEAD, *notices, TRIALS_HEAD, *trials, TAIL, *others]
+    devices = [
+        f"| {limit} | {value} | {beyond} | `{test.rpartition('/')[2]}` |\n" for limit, value, beyond, test in DEVICES
+    ]
+    parts = [
+        *lines,
+        WEB_HEAD,
+        *web,
+        DEVICES_HEAD,
+        *devices,
+        NOTICES_HEAD,
+        *notices,
+        TRIALS_HEAD,
+        *trials,
+        TAIL,
+        *others,
+    ]
     return HEAD + "".join(parts)
 
 
@@ -487,7 +532,7 @@ def test_the_document_lists_every_limit() -> None:
     "test",
     sorted(
         {test for _, _, tests in ROWS.values() for test in tests}
-        | {one[-1] for one in (*WEB, *NOTICES, *TRIALS, *TOWARDS_OTHERS)}
+        | {one[-1] for one in (*WEB, *DEVICES, *NOTICES, *TRIALS, *TOWARDS_OTHERS)}
     ),
 )
 def test_each_test_that_is_named_exists(test: str) -> None:
