@@ -40,9 +40,3 @@ def _candidates(base: Address, secrets: ServerSecrets) -> Iterator[str]:
 
 def _readable(whole: str) -> str:
     return _DOTS.sub(".", _UNSAFE.sub("-", whole)).strip(".-")
-
-
-def display_form(ordinary: Address | None, name: str = "") -> str:
-    """The name that a guest writes under: ``Bob (bob@gmail.com)``, for what comes before the address in From."""
-    address = "" if ordinary is None else str(ordinary.base)
-    return f"{name} ({address})" if name and address else name or address

@@ -17,6 +17,9 @@ from certmaild.partners.book import PartnerBook
 from certmaild.partners.record import Direction, PartnerRecord
 from certmaild.protocols.smtp.grammar import Path
 from certmaild.routing import (
+    GUEST,
+    GUESTS_CLOSED,
+    NO_SUCH_MAILBOX,
     ON_TRIAL,
     SERVICES,
     Partner,
@@ -209,3 +212,42 @@ def test_the_servers_own_mail_finds_its_mailbox() -> None:
     for path in (Path("dan", "example.com"), Path("nobody", "example.com"), Path("bob", "other.example")):
         assert run(owner(path)) is None
     assert run(owner(Path("bad..", "example.com"))) is None
+
+
+def of_guests(to: str, sender: str | None = ANN, **how: bool) -> Route:
+    """A route where BOB has a guest's mailbox."""
+    local, _, domain = to.rpartition("@")
+    return run(router().route(Path(local, domain), sender=sender, **how))
+
+
+def test_a_guest_writes_back_to_partners_and_to_nobody_else() -> None:
+    assert isinstance(of_guests("eve@mx.example", GUS), Partner)
+    for to in ("eve@other.example", "bob@mx.example", "bob@guest.example.com", "bob@other.example"):
+        assert of_guests(to, GUS) == GUEST, to
+
+
+def test_of_an_address_that_has_not_written_to_a_guest_nothing_is_looked_at() -> None:
+    directory = Known()
+    own = Router(
+        directory,  # type: ignore[arg-type]
+        ("example.com",),
+        partners=BOOK,
+        seconds=lambda: NOW,
+        invites=Invites("guest.example.com"),
+    )
+    for to in ("bob.far.example@guest.example.com", "bob@far.example"):
+        directory.asked.clear()
+        local, _, domain = to.rpartition("@")
+        assert run(own.route(Path(local, domain), sender=GUS)) == GUEST
+        assert directory.asked == [GUS, f"heard {to}"]
+    for to in ("bob.far.example@guest.example.com", "bob@far.example"):
+        directory.asked.clear()
+        local, _, domain = to.rpartition("@")
+        assert isinstance(run(own.route(Path(local, domain), sender=None)), Refuse)
+        assert directory.asked == []
+
+
+def test_only_proven_partners_come_to_the_guests_domain_from_outside() -> None:
+    assert of_guests("bob@guest.example.com", None) == GUESTS_CLOSED
+    assert of_guests("bob@guest.example.com", None, is_partner=True) == NO_SUCH_MAILBOX
+    assert isinstance(of_guests("postmaster@guest.example.com", None), Sealed)
