@@ -11,16 +11,18 @@ from msgspec.structs import replace
 from support import memory_engine, run
 
 from certmaild.config import InviteDomain, Invites, When
+from certmaild.inbound.inspection import NOT_LOOKED_AT, Verdict
 from certmaild.keystore.codes import parse_pickup_code
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls_values import Level
 from certmaild.keystore.users import KeyRing
 from certmaild.mailbox import account_rows, audit_log, ways_in
 from certmaild.mailbox.accounts import Accounts
-from certmaild.mailbox.addresses import canonical
+from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.cards import Card
 from certmaild.mailbox.directory import Directory, RecipientFacts
 from certmaild.mailbox.guests import has_heard, read_bequest, write_guest
+from certmaild.mailbox.identifiers import CredentialId
 from certmaild.mailbox.interfaces import ReadTxn, WriteTxn
 from certmaild.mailbox.layout import Table, decode_in_row
 from certmaild.mailbox.layout_accounts import Kind, Option, Role, SentCopies
@@ -30,6 +32,7 @@ from certmaild.mailbox.values import ServiceFolder
 from certmaild.outbound.values import Notify, Problem, RouteKind, SelfProof
 from certmaild.partners.book import PartnerBook
 from certmaild.partners.record import PartnerRecord
+from certmaild.protocols.interfaces import Login
 from certmaild.protocols.smtp.grammar import NULL_PATH
 from certmaild.protocols.smtp.grammar import Path as SmtpPath
 from certmaild.protocols.smtp.parameters import MailArguments
@@ -424,3 +427,45 @@ def test_a_failed_transaction_leaves_nothing(house: House, monkeypatch: pytest.M
     assert facts(house, BOB) is None
     assert audit(house) == []
     assert run(house.engine.read(lambda txn: list(txn.scan(Table.GUEST, b"")))) == []
+
+
+class Proven:
+    """An inspector, and his inspection, of a partner's mail."""
+
+    proves_partner = True
+
+    def begin(self, *_: object) -> "Proven":
+        return self
+
+    def check_recipient(self, *_: object) -> None: ...
+
+    take_header = take_body = cancel = check_recipient
+
+    async def finish(self, *_: object) -> Verdict:
+        return NOT_LOOKED_AT
+
+    def partner_addresses(self, *_: object) -> list[Address]:
+        return [canonical("eva@partner.example")]
+
+
+def test_a_guest_writes_back_to_a_proven_partner_under_his_account_name(house: House) -> None:
+    house.send(BOB, sender="ann", content=PLAIN)
+    found = guest(house)
+    user = house.users["ann"]
+    house.users["bob.far.example"] = user
+    login = Login(found.user_id, ACCOUNT, CredentialId(1), False, user.keys)
+    house.login = lambda name: login  # type: ignore[method-assign]
+    own = MailArguments(SmtpPath("bob.far.example", "guest.example.com"))
+    content = f"From: <{ACCOUNT}>\r\nSubject: hi\r\n\r\nHello.\r\n".encode()
+    assert house.refusal("eva@partner.example", sender="bob", content=content, mail=own) == "550 5.7.1"
+    house.delivery.inspector = Proven()  # type: ignore[assignment]
+    house.send(ACCOUNT, content=b"From: eva@partner.example\r\n\r\nHello.\r\n")
+    assert folders(house, found) == [0, int(ServiceFolder.LATER)]
+    house.send("Eva@partner.example", sender="bob", content=content, mail=own)
+    assert routes(house) == [("Eva@partner.example", RouteKind.PARTNER)]
+    assert house.refusal("dan@partner.example", sender="bob", content=content, mail=own) == "550 5.7.1"
+    ordinary = content.replace(ACCOUNT.encode(), BOB.encode())
+    assert house.refusal("eva@partner.example", sender="bob", content=ordinary, mail=own) == "550 5.7.1"
+    as_bob = MailArguments(SmtpPath("bob", "far.example"))
+    assert house.refusal("eva@partner.example", sender="bob", content=content, mail=as_bob) == "550 5.7.1"
+    house.send("ann", sender="bob", content=ordinary, mail=as_bob)
