@@ -5,7 +5,7 @@ mail: what needs a user's keys is authorised by one of his secrets.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from certmaild.keystore.codes import parse_device_password
@@ -53,6 +53,16 @@ class NewAccount:
     device_password: str | None = field(repr=False)
     """None when a human password was given."""
     recovery_code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An account that can be made."""
+
+    new: NewAccount
+    devices: tuple[tuple[str, str], ...] = field(repr=False)
+    """Names, and their passwords."""
+    rows: AccountRows = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,7 @@ class Accounts:
         Raises `AddressTaken`, `AddressError` (tag, literal, or a local part above 64 octets), `ValueError` for an
         empty password.
         """
-        _check_hosted(address)
+        check_own(address)
         now = self._now()
         if sent_copies is None:
             sent_copies = SentCopies.CLIENT if role.is_member else SentCopies.SERVER
@@ -149,39 +159,88 @@ class Accounts:
         account = replace(old, state=State.ACTIVE, created=self._now())
         return await self._create(account, password, rounds, replaces=(old_id, old))
 
+    def prepare(
+        self,
+        address: Address,
+        *,
+        role: Role = Role.MEMBER,
+        octets_limit: int | None = None,
+        options: Option = NO_OPTIONS,
+        devices: Sequence[str] = ("",),
+    ) -> Prepared:
+        """An account with device passwords of these names, not made yet: its passwords can be kept before `make_all`.
+
+        Raises `AddressError` as `create` does, `ValueError` for a device's name that is too long.
+        """
+        check_own(address)
+        now = self._now()
+        sent = SentCopies.CLIENT if role.is_member else SentCopies.SERVER
+        names = address.lookup, address.display
+        account = Account(State.ACTIVE, role, sent, octets_limit, None, now, now, *names, options)
+        return self._prepare(account, None, 0, None, devices)
+
+    async def make_all(self, prepared: Sequence[Prepared]) -> list[str]:
+        """Make prepared accounts in one transaction; the addresses that were taken meanwhile, which are left alone."""
+
+        def work(txn: WriteTxn) -> list[str]:
+            taken = []
+            for one in prepared:
+                try:
+                    self._write_new(txn, one.rows, None)
+                except AddressTaken:
+                    taken.append(one.new.address)
+            return taken
+
+        return await self._engine.write(work)
+
     async def _create(
         self, account: Account, password: bytes | None, rounds: int, *, replaces: tuple[UserId, Account] | None
     ) -> NewAccount:
+        prepared = self._prepare(account, password, rounds, replaces, ("",))
+        await self._engine.write(lambda txn: self._write_new(txn, prepared.rows, replaces))
+        return prepared.new
+
+    def _prepare(
+        self,
+        account: Account,
+        password: bytes | None,
+        rounds: int,
+        replaces: tuple[UserId, Account] | None,
+        names: Sequence[str],
+    ) -> Prepared:
         now, secrets = self._now(), self._secrets
         user = create_user_keys(secrets)
         user_id = UserId(user.user_id)
         try:
             recovery = ways_in.new_code(secrets, user_id, user.root, Kind.RECOVERY, created=now)
             ways = [(recovery.credential_id, recovery.row)]
-            device = None
+            devices: list[tuple[str, str]] = []
             if password is not None:
                 made = ways_in.new_password(secrets, user_id, password, user.root, rounds=rounds, created=now)
                 ways.append((SINGLE_PASSWORD_ID, made))
-            else:
-                taken = recovery.credential_id
+                names = ()
+            for name in names:
                 device = ways_in.new_code(
                     secrets,
                     user_id,
                     user.root,
                     Kind.DEVICE,
                     created=now,
-                    taken=lambda one: one == taken,
+                    taken=dict(ways).__contains__,
                     limits=ways_in.limits_for(account.role),
                 )
-                ways.append((device.credential_id, device.row))
+                labelled = ways_in.with_label(device.row, device.credential_id, name, user.keys) if name else device.row
+                ways.append((device.credential_id, labelled))
+                devices.append((name, device.code.text))
             # Each folder that the old account made may have been numbered one above the time.
             least = 0 if replaces is None else max(account.last_uid_validity, now) + 2 * MAX_FOLDERS
-            new = prepare_account(account, user, ways, now=now, least=least)
-            await self._engine.write(lambda txn: self._write_new(txn, new, replaces))
+            made_rows = prepare_account(account, user, ways, now=now, least=least)
         finally:
             user.root.wipe()
             user.keys.close()
-        return NewAccount(user_id, account.address, None if device is None else device.code.text, recovery.code.text)
+        first = devices[0][1] if devices else None
+        new = NewAccount(user_id, account.address, first, recovery.code.text)
+        return Prepared(new, tuple(devices), made_rows)
 
     def _write_new(self, txn: WriteTxn, made: AccountRows, replaces: tuple[UserId, Account] | None) -> None:
         write_account_rows(txn, self._secrets, made, replaces=None if replaces is None else encode_owner(replaces[0]))
@@ -275,7 +334,7 @@ class Accounts:
 
     async def add_alias(self, alias: Address, target: Address) -> None:
         """Let ``alias`` be another address of ``target``'s account. Raises `AddressTaken`, `AccountMissing`."""
-        _check_hosted(alias)
+        check_own(alias)
         user_id, account = await self._account(target)
 
         def work(txn: WriteTxn) -> None:
@@ -386,7 +445,7 @@ class Accounts:
         return await self._engine.write(work)
 
 
-def _check_hosted(address: Address) -> None:
+def check_own(address: Address) -> None:
     """Whether an account or alias may have this address."""
     if address.is_literal:
         raise AddressError("an address here needs a domain name")

@@ -29,6 +29,7 @@ from certmaild.commands.static import static
 from certmaild.commands.status import status
 from certmaild.commands.trace import trace
 from certmaild.commands.user import user
+from certmaild.commands.user_import import import_people
 from certmaild.config import ConfigError
 from certmaild.dkim.key_files import DkimKeysMissing
 from certmaild.keystore.errors import KeystoreError
@@ -90,6 +91,9 @@ for command in (
 
 for command in (hello, probe_domain, trial):
     partner.add_command(command)
+
+
+user.add_command(import_people)
 
 
 def sentence_for(problem: Exception) -> tuple[str, int] | None:
