@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from certmaild.filing import DeliverySettings, Filing, Finished, InThread, held_until
 from certmaild.guests.decision import Decided, Decisions
 from certmaild.guests.invitations import Invitations
-from certmaild.guests.marks import read_marks
+from certmaild.guests.marks import is_automatic_answer, read_marks
 from certmaild.guests.trial import Asked, Trials
 from certmaild.guests.trial_texts import ALONE as TRIAL_ALONE
 from certmaild.inbound.inspection import NOT_LOOKED_AT, Inspection, Inspector, Verdict
@@ -195,6 +195,7 @@ class MailTransaction:
         self._refused: list[tuple[Address, RcptArguments, Refusal]] = []
         """In groups, who could not be reached."""
         self._mark = ""
+        self._is_written = False
         self._departure: Departure | None = None
         self._service: Service | None = None
         self._trial: Trial | None = None
@@ -475,6 +476,7 @@ class MailTransaction:
             missing += f"Message-ID: <{name}@{settings.hostname}>\r\n".encode()
         marked = read_marks(facts.header)
         self._mark = marked.reason
+        self._is_written = bool(self._mail.reverse_path.local) and not is_automatic_answer(facts.header)
         return missing + marked.header
 
     async def _decide(self) -> tuple[list[tuple[Relay, RcptArguments]], list[tuple[Address, RcptArguments, Refusal]]]:
@@ -483,7 +485,7 @@ class MailTransaction:
         undecided = [(one, given) for one, given in self._outside.values() if isinstance(one, Undecided)]
         decisions, decided = self._delivery.decisions, Decided()
         if decisions is not None and undecided:
-            decided = await decisions.decide(undecided, self._mark, has_sender=bool(self._mail.reverse_path.local))
+            decided = await decisions.decide(undecided, self._mark, is_written=self._is_written)
             if self._has_ended:
                 raise BUSY
         others = decided.others

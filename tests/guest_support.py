@@ -24,7 +24,7 @@ class GuestHouse:
     world: GuestWorld
     daemon: Daemon
     member: Person
-    others: list[Person] = field(default_factory=list)
+    spare: list[Person] = field(default_factory=list)
 
     @property
     def post(self) -> Post:
@@ -36,8 +36,11 @@ class GuestHouse:
         return f"{name}{next(_numbers)}@{ORDINARY}"
 
     def new_member(self) -> Person:
-        """Another one."""
-        return Person(self.daemon, self.daemon.add_user(f"member{next(_numbers)}"))
+        """Another one; several are made at once, for starting the command is the cost."""
+        if not self.spare:
+            names = [f"member{next(_numbers)}" for _ in range(8)]
+            self.spare = [Person(self.daemon, one) for one in self.daemon.add_users(names)]
+        return self.spare.pop()
 
     def invited(self, name: str = "guest") -> Pickup:
         """A new guest, as his sender's INBOX tells of him."""

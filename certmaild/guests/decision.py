@@ -25,7 +25,7 @@ MARKED_ALONE = (
     " server has no guests"
 )
 NO_LITERAL = "A guest needs an address with a domain name: {address} has none, and it does not prove itself"
-NO_SENDER = "A report or read receipt makes nobody a guest"
+NOBODY_WROTE = "A report, a read receipt or an automatic answer makes nobody a guest"
 
 
 @dataclass(slots=True)
@@ -50,8 +50,11 @@ class Decisions:
         self._proofs = proofs
         self._time_s = time_s
 
-    async def decide(self, undecided: Sequence[For[Undecided]], mark: str, *, has_sender: bool) -> Decided:
-        """Fix them; ``mark`` is which mark the message bears, in words. Raises `Refusal` 451 for a deferral."""
+    async def decide(self, undecided: Sequence[For[Undecided]], mark: str, *, is_written: bool) -> Decided:
+        """Fix them. Raises `Refusal` 451 for a deferral.
+
+        ``mark``: which mark the message bears, in words; ``is_written``: it is no program's answer to whatever came.
+        """
         decided = Decided()
         open_ones: list[For[Undecided]] = []
         for one, arguments in undecided:
@@ -59,11 +62,11 @@ class Decisions:
             if reason is None:
                 open_ones.append((one, arguments))
             elif reason:
-                self._invite(decided, one, arguments, reason, mark, has_sender=has_sender)
+                self._invite(decided, one, arguments, reason, mark, is_written=is_written)
             else:
                 decided.relays[one.address] = one.relay
         if open_ones:
-            await self._by_proof(decided, open_ones, has_sender=has_sender)
+            await self._by_proof(decided, open_ones, is_written=is_written)
         return decided
 
     def _at_once(self, one: Undecided, mark: str) -> str | None:
@@ -75,7 +78,7 @@ class Decisions:
             return ""
         return "everybody without a mailbox is a guest here" if settings.when is When.ALWAYS else None
 
-    async def _by_proof(self, decided: Decided, undecided: Sequence[For[Undecided]], *, has_sender: bool) -> None:
+    async def _by_proof(self, decided: Decided, undecided: Sequence[For[Undecided]], *, is_written: bool) -> None:
         found = await self._proofs.of((one.address.domain for one, _ in undecided), self._time_s())
         for one, arguments in undecided:
             proof = found[one.address.domain]
@@ -86,18 +89,18 @@ class Decisions:
             elif proof.is_proven:
                 decided.relays[one.address] = VerifiedTls(one.address, proof.words)
             else:
-                self._invite(decided, one, arguments, proof.words, "", has_sender=has_sender)
+                self._invite(decided, one, arguments, proof.words, "", is_written=is_written)
 
     def _invite(
-        self, decided: Decided, one: Undecided, arguments: RcptArguments, reason: str, mark: str, *, has_sender: bool
+        self, decided: Decided, one: Undecided, arguments: RcptArguments, reason: str, mark: str, *, is_written: bool
     ) -> None:
         words = ""
         if self._settings().domain is None:
             words = MARKED_ALONE.format(mark=mark)
         elif one.address.is_literal:
             words = NO_LITERAL.format(address=one.address.wire)
-        elif not has_sender:
-            words = NO_SENDER
+        elif not is_written:
+            words = NOBODY_WROTE
         if words:
             decided.refused.append((one.address, arguments, Refusal(550, "5.7.1", words)))
         else:

@@ -8,11 +8,13 @@ import re
 from dataclasses import dataclass
 from email.header import Header
 
+from certmaild.mailbox.mime_header import read_fields
 from certmaild.mailbox.text import decode_header
 from certmaild.protocols.smtp.errors import Refusal
 
 _FIELD = re.compile(rb"^(subject|certmaild)[ \t]*:((?:[^\r\n]*\r\n[ \t])*[^\r\n]*\r\n)", re.IGNORECASE | re.MULTILINE)
 _ASTERISK = re.compile(rb"(?:\r\n)?[ \t]*\*(?:(?:\r\n)?[ \t]+)*")
+_AUTO_SUBMITTED = frozenset((b"auto-submitted",))
 _TAG = "[secure]"
 MAX_SUBJECT = 64 * 1024
 """Octets of a subject, far above what any program shows."""
@@ -63,6 +65,15 @@ def read_marks(header: bytes) -> Marked:
                 raise Refusal(550, "5.6.0", 'The header field Certmaild may only say "seal", and this one does not')
             reason = FIELD
     return Marked(b"".join((*kept, header[at:])), reason)
+
+
+def is_automatic_answer(header: bytes) -> bool:
+    """Whether a program wrote it as its answer to a message (RFC 3834), whoever that was from.
+
+    Not what programs write of their own accord (``auto-generated``): statements and the like are for guests too.
+    """
+    said = (value for _, value in read_fields(header, _AUTO_SUBMITTED))
+    return any(value.partition(b";")[0].strip().lower() == b"auto-replied" for value in said)
 
 
 def _words(value: bytes) -> str:
