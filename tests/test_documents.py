@@ -1,6 +1,8 @@
 """What the documents name exists: tests, files, commands of bench/."""
 
 import ast
+import configparser
+import os
 import re
 from pathlib import Path
 
@@ -26,3 +28,25 @@ def test_what_is_named_is_there(document: Path) -> None:
         assert name in TESTS, name
     for name in re.findall(r"`?\b((?:bench|docs|tests)/[\w/]+\.(?:py|md|txt|png|svg))\b", text):
         assert (ROOT / name).exists(), name
+
+
+def test_every_package_is_installed() -> None:
+    """The tree's own tests import what setup.cfg forgets; whoever follows the README gets only what it names."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    there = {
+        ".".join(Path(folder).relative_to(ROOT).parts)
+        for folder, _, files in os.walk(ROOT / "certmaild", followlinks=True)
+        if "__init__.py" in files
+    }
+    assert there | {"twisted.plugins"} == set(setup["options"]["packages"].split())
+
+
+def test_every_requirement_is_in_the_readme() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    needed = {re.split(r"[>=\[]", line)[0] for line in setup["options"]["install_requires"].split()}
+    table = (ROOT / "README.md").read_text().partition("## What it stands on")[2]
+    rows = re.findall(r"^\| ([a-z][^|]*) \|", table, re.M)
+    named = {re.split(r"[\[ ]", name)[0] for row in rows for name in row.split(", ")}
+    assert needed == named - {"package"}
