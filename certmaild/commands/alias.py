@@ -2,7 +2,7 @@
 
 import click
 
-from certmaild.commands.common import ADDRESS, Place, hosted, json_option, pass_place, show
+from certmaild.commands.common import ADDRESS, Place, for_people, json_option, pass_place, show
 from certmaild.mailbox.account_lists import list_aliases
 from certmaild.mailbox.addresses import Address
 
@@ -18,7 +18,7 @@ def alias() -> None:
 @pass_place
 def add(place: Place, address: Address, target: Address) -> None:
     """Let ADDRESS be another address of the account TARGET."""
-    hosted(place.config, address)
+    for_people(place.config, address)
     with place.store() as store:
         store.driver.run(store.accounts.add_alias(address, target))
     click.echo(f"{address.lookup} is an alias of {target.lookup}.")

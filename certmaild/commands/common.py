@@ -29,6 +29,7 @@ from certmaild.mailbox.engine_lmdb import LmdbEngine
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.identifiers import CredentialId
 from certmaild.mailbox.layout_accounts import UNLIMITED
+from certmaild.routing import SERVICES
 from certmaild.setup import become_owner, opened, stored_rounds
 
 FAILED, USAGE, TRY_AGAIN = 1, 2, 75
@@ -163,6 +164,14 @@ def hosted(config: Config, address: Address) -> Address:
     if address.domain not in config.domains:
         raise Failed(f"{address.domain} is not a hosted domain; the configuration names {', '.join(config.domains)}.")
     return address
+
+
+def for_people(config: Config, address: Address) -> Address:
+    """The address, if its domain is hosted here and its name is none of the server's own."""
+    name = address.base.lookup.partition("@")[0]
+    if name in SERVICES:
+        raise Failed(f"{name}@ is the server's own address, where people command by mail: choose another name.")
+    return hosted(config, address)
 
 
 def read_secret(what: str, *, confirm: bool = False) -> bytes:

@@ -5,10 +5,16 @@ from pathlib import Path
 import click
 
 from certmaild.commands.common import FAILED, Place, json_option, pass_place, show_json
-from certmaild.config import load
+from certmaild.config import Config, load
 from certmaild.config_check import check
 from certmaild.guests.notice_text import check_templates
-from certmaild.setup import become_owner
+from certmaild.keystore.errors import KeystoreError
+from certmaild.mailbox.account_rows import find_address
+from certmaild.mailbox.addresses import Address, canonical
+from certmaild.mailbox.errors import MailboxError
+from certmaild.mailbox.interfaces import Engine
+from certmaild.routing import SERVICES
+from certmaild.setup import NotSetUp, become_owner, opened
 
 
 @click.group()
@@ -33,10 +39,11 @@ def check_file(context: click.Context, place: Place, file: Path | None, as_json:
     become_owner(loaded.data)
     findings = check(loaded)
     problems = [*findings.problems, *check_templates(loaded)]
+    warnings = [*findings.warnings, *_taken_names(loaded)]
     if as_json:
-        show_json({"file": str(file), "problems": problems, "warnings": findings.warnings})
+        show_json({"file": str(file), "problems": problems, "warnings": warnings})
     else:
-        for sentence in findings.warnings:
+        for sentence in warnings:
             click.echo(f"{file}: note: {sentence}", err=True)
         for sentence in problems:
             click.echo(f"{file}: {sentence}", err=True)
@@ -44,3 +51,20 @@ def check_file(context: click.Context, place: Place, file: Path | None, as_json:
             click.echo(f"{file} is fit for use.")
     if problems:
         context.exit(FAILED)
+
+
+def _taken_names(config: Config) -> list[str]:
+    """Addresses of the server's own that somebody has, in sentences; of a store that cannot be opened none."""
+    addresses = [canonical(f"{name}@{domain}") for name in sorted(SERVICES) for domain in config.domains]
+
+    async def taken(engine: Engine) -> list[Address]:
+        return await engine.read(lambda txn: [one for one in addresses if find_address(txn, one) is not None])
+
+    try:
+        with opened(config) as (driver, engine, _):
+            found = driver.run(taken(engine))
+    except (NotSetUp, KeystoreError, MailboxError, OSError):
+        return []
+    return [
+        f"{one.lookup} is a mailbox or an alias: mail to it goes there, and nobody commands by it." for one in found
+    ]

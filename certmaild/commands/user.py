@@ -14,7 +14,7 @@ from certmaild.commands.common import (
     cell,
     confirmed,
     count,
-    hosted,
+    for_people,
     json_option,
     limit_of,
     octets_text,
@@ -122,7 +122,7 @@ def add(
     as_json: bool,
 ) -> None:
     """Make an account. Without a password it gets a device password; always a recovery code."""
-    hosted(place.config, address)
+    for_people(place.config, address)
     password = read_secret("New password", confirm=True) if password_stdin else None
     its_role = Role.MEMBER if role is None else Role[role.upper()]
     with place.store() as store:

@@ -164,6 +164,17 @@ def test_config_check(line: Line, tmp_path: Path) -> None:
     line.run("config", "check", str(tmp_path / "none.toml"), status=1)
 
 
+def test_names_of_the_server_s_own_are_nobody_s(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("help@example.com", "Devices+x@example.com"):
+        assert "choose another name" in line.run("user", "add", name, status=1).stderr
+    line.run("user", "add", "ann@example.com")
+    assert "choose another name" in line.run("alias", "add", "status@example.com", "ann@example.com", status=1).stderr
+    monkeypatch.setattr("certmaild.commands.common.SERVICES", frozenset())
+    line.run("user", "add", "help@example.com")
+    shown = line.run("config", "check")
+    assert "help@example.com is a mailbox or an alias" in shown.stderr and "fit for use" in shown.stdout
+
+
 def test_config_check_tries_the_templates_of_notices(line: Line, tmp_path: Path) -> None:
     with line.config.open("a") as file:
         file.write('[invite]\ndomain = "guest.example.com"\nlanguages = ["en", "de"]\ntemplates = "words"\n')
