@@ -5,7 +5,7 @@ mail: what needs a user's keys is authorised by one of his secrets.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from certmaild.keystore.codes import parse_device_password
@@ -391,11 +391,16 @@ class Accounts:
         raise SecretRefused
 
     async def add_device(
-        self, unlocked: Unlocked, name: str, limits: ways_in.Limits | None = None
+        self,
+        unlocked: Unlocked,
+        name: str,
+        limits: ways_in.Limits | None = None,
+        *,
+        word: Callable[[CredentialId], Awaitable[Callable[[WriteTxn], None]]] | None = None,
     ) -> tuple[CredentialId, str]:
         """A further device password: its id, and its text to show once. Raises `ValueError` for a name too long.
 
-        Without ``limits`` it opens what the account's role may use.
+        Without ``limits`` it opens what the account's role may use. ``word`` prepares what is written with it.
         """
         limits = ways_in.limits_for(unlocked.role) if limits is None else limits
         made = ways_in.new_code(
@@ -409,7 +414,8 @@ class Accounts:
         )
         words = f"{devices.id_text(made.credential_id)}, {ways_in.in_words(made.row.head)}"
         row = ways_in.with_label(made.row, made.credential_id, name, unlocked.keys) if name else made.row
-        await self._put(unlocked, made.credential_id, row, "device made", words)
+        also = None if word is None else await word(made.credential_id)
+        await self._put(unlocked, made.credential_id, row, "device made", words, also)
         return made.credential_id, made.code.text
 
     async def set_password(self, unlocked: Unlocked, password: bytes, *, rounds: int) -> None:
@@ -422,7 +428,13 @@ class Accounts:
         await self._put(unlocked, SINGLE_PASSWORD_ID, row, "password changed", "")
 
     async def _put(
-        self, unlocked: Unlocked, credential_id: CredentialId, row: CredentialRow, act: str, detail: str
+        self,
+        unlocked: Unlocked,
+        credential_id: CredentialId,
+        row: CredentialRow,
+        act: str,
+        detail: str,
+        also: Callable[[WriteTxn], None] | None = None,
     ) -> None:
         user_id = unlocked.user_id
 
@@ -432,6 +444,8 @@ class Accounts:
             rows.write_credential(txn, user_id, credential_id, row)
             txn.announce(Change(ChangeKind.ACCOUNT, user_id))
             self._note(txn, act, unlocked.address, detail)
+            if also is not None:
+                also(txn)
 
         await self._engine.write(work)
 

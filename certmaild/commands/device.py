@@ -1,7 +1,9 @@
 """`certmaild device`: device passwords."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import click
 
@@ -11,6 +13,7 @@ from certmaild.commands.common import (
     NETWORK,
     Failed,
     Place,
+    Store,
     json_option,
     parse_device_id,
     pass_place,
@@ -18,11 +21,17 @@ from certmaild.commands.common import (
     show,
     show_json,
 )
+from certmaild.correspondence import Correspondence
 from certmaild.mailbox.account_lists import list_devices
+from certmaild.mailbox.accounts import Unlocked
 from certmaild.mailbox.addresses import Address
 from certmaild.mailbox.devices import id_text
-from certmaild.mailbox.layout_accounts import MAIL_SCOPES, Scope
+from certmaild.mailbox.identifiers import CredentialId
+from certmaild.mailbox.interfaces import WriteTxn
+from certmaild.mailbox.layout_accounts import MAIL_SCOPES, Role, Scope
 from certmaild.mailbox.ways_in import label_of, limits_for
+from certmaild.reports.service_mail import NotWritable
+from certmaild.services.texts import announced_by_command, moment
 
 COLUMNS = {
     "id": "id",
@@ -78,7 +87,8 @@ def add(
 ) -> None:
     """Make a further device password. Only the user's keys show NAME, such as phone.
 
-    A password, another device password or the recovery code authorises it: asked for, or on standard input.
+    A password, another device password or the recovery code authorises it: asked for, or on standard input. The user
+    is told by a sealed message, which all his other devices show.
     """
     name = name or also_name
     secret = read_secret(SECRET)
@@ -90,12 +100,25 @@ def add(
             limits = replace(limits, scopes=SCOPES[scope])
         expires = 0 if lasts_s is None else int(time.time()) + lasts_s
         limits = replace(limits, networks=networks, expires=expires)
-        credential_id, text = store.driver.run(store.accounts.add_device(unlocked, name, limits))
+        word = None if unlocked.role is Role.APP else partial(_word, store, unlocked, name)
+        credential_id, text = store.driver.run(store.accounts.add_device(unlocked, name, limits, word=word))
     if as_json:
         show_json({"id": id_text(credential_id), "name": name, "device_password": text})
         return
     click.echo(f"Device password: {text}")
     click.echo("It is shown this once.")
+
+
+async def _word(store: Store, unlocked: Unlocked, name: str, credential_id: CredentialId) -> Callable[[WriteTxn], None]:
+    """What tells the user in his INBOX of a new device."""
+    correspondence = Correspondence(store.engine, store.secrets, store.config, partners=None, seconds=time.time)
+    domain = unlocked.address.rpartition("@")[2]
+    letter = announced_by_command(name or id_text(credential_id), store.by, moment(int(time.time())), domain)
+    letter["From"] = f"certmaild <devices@{domain}>"
+    try:
+        return (await correspondence.mail.place(letter, unlocked.user_id)).file
+    except NotWritable:
+        return lambda txn: None
 
 
 @device.command("list")

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from email.message import EmailMessage
 
 import segno
@@ -108,8 +107,7 @@ class DeviceClerk:
         row = with_label(made.row, made.credential_id, name, login.keys)
         letter = await self._password_letter(request, name, made, is_apple=is_apple)
         by = next((one.name for one in devices if one.credential_id == login.credential_id), "a device that is gone")
-        when = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d at %H:%M UTC")
-        word = texts.announced(name, by, when, request.domain)
+        word = texts.announced(name, by, texts.moment(now), request.domain)
         word["From"] = f"certmaild <{request.service}@{request.domain}>"
         announcement = await self._mail.place(word, login.user_id)
 

@@ -5,6 +5,7 @@ No URI stands in any of them (PRODUCT section 1). Each begins with what happened
 
 import textwrap
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from email.message import EmailMessage
 
 from certmaild.services.fleet import Device
@@ -184,8 +185,26 @@ def profile_answer(settings: str, *, is_attached: bool) -> str:
     )
 
 
+def moment(at_s: int) -> str:
+    """A time, for people."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d at %H:%M UTC")
+
+
+def announced_by_command(device: str, who: str, when: str, domain: str) -> EmailMessage:
+    """Word of a device that was added on the server itself. ``who``: as in the audit log."""
+    return letter(
+        paragraphs(
+            f"A new device was added to your mailbox: {device}, on the server itself ({who}), on {when}.",
+            "That took a password of yours, or your recovery code. If you gave none to anybody, ask the administrator "
+            f"of this server about it, and write to devices@{domain}",
+            f"    revoke {device}",
+        ),
+        f"New device: {device}",
+    )
+
+
 def announced(device: str, by: str, when: str, domain: str) -> EmailMessage:
-    """Word of a new device to all the others."""
+    """Word of a new device to all the others. ``by``: the device that asked for it."""
     return letter(
         paragraphs(
             f"A new device was added to your mailbox: {device}, by {by}, on {when}.",

@@ -68,3 +68,10 @@ def test_a_stranger_commands_nothing_by_a_reply(daemon: Daemon, ann: Account, re
         ask(daemon, ann, "devices@example.com", "Re: New device: phone", "revoke phone", header=reply)
         used.imap.sock.settimeout(10)
         assert used.imap.readline().startswith(b"* BYE")
+
+
+def test_a_device_made_by_the_command_is_told_of(daemon: Daemon, ann: Account, reader: Reader) -> None:
+    daemon.command("device", "add", ann.address, "van", stdin=ann.password + "\n")
+    found = reader.wait_for("INBOX", lambda messages: "New device: van" in subjects(messages))
+    assert "on the server itself" in text_of(found[int(uid_of(found, "New device: van"))])
+    assert "    revoke van" in text_of(found[int(uid_of(found, "New device: van"))])
