@@ -28,7 +28,7 @@ senders_option = click.option(
 
 @click.group()
 def group() -> None:
-    """Make, list and change groups: one address, a copy for each member."""
+    """Groups: one address, and a copy for each member."""
 
 
 def _groups(store: Store) -> Groups:
@@ -65,7 +65,10 @@ def add(place: Place, address: Address, members: tuple[Address, ...], senders: s
 @senders_option
 @pass_place
 def replace(place: Place, address: Address, members: tuple[Address, ...], senders: str | None) -> None:
-    """Give a group these MEMBERS and no others; without any, change only who may write to it."""
+    """Give a group these MEMBERS and no others.
+
+    Without any, only who may write to it is changed.
+    """
     _put(place, address, members, senders, adds=not members)
 
 
@@ -106,7 +109,10 @@ def list_all(place: Place, as_json: bool) -> None:
 @json_option
 @pass_place
 def show_one(place: Place, address: Address, as_json: bool) -> None:
-    """One group, and whom it reaches: groups within it expanded, each address once."""
+    """One group, and whom it reaches, each address once.
+
+    Groups within it are expanded.
+    """
     with place.store() as store:
         row, reached = store.driver.run(_groups(store).show(address))
     values: dict[str, object] = {

@@ -136,7 +136,10 @@ def list_all(place: Place, to: str | None, done: bool, limit: int, as_json: bool
 @json_option
 @pass_place
 def show_one(place: Place, queue_id: QueueId, as_json: bool) -> None:
-    """One message: for each recipient, what was tried, answered and proven."""
+    """One message: what was tried, answered and proven.
+
+    For each recipient.
+    """
     with place.store() as store:
         desk = _desk(place, store)
         view, now_s = desk.view(queue_id), desk.now_s

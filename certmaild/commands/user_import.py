@@ -40,7 +40,9 @@ class Passwords(Protocol):
 @click.option("--dry-run", is_flag=True, help="Only read the file and say what would be done.")
 @pass_place
 def import_people(place: Place, file: Path, out: Path | None, dry_run: bool) -> None:
-    """Make accounts for the people in FILE: CSV with a header line and the columns address, name, role, quota, devices.
+    """Make accounts for the people in FILE (CSV).
+
+    It has a header line and the columns address, name, role, quota, devices.
 
     The whole file is checked first. Who has an account is left as he is, so the command may be run again after it was
     stopped, with another --out: each password is in a file before its account is made. In devices, | is between names.

@@ -300,7 +300,7 @@ def test_nobody_listens(line: Line) -> None:
 
 
 def test_commands_say_what_they_do_in_80_columns() -> None:
-    for words in ([], ["user"], ["guest"], ["device"], ["alias"], ["config"], ["partner"]):
+    for words in ([], ["user"], ["guest"], ["device"], ["alias"], ["config"], ["partner"], ["group"], ["queue"]):
         shown = CliRunner().invoke(entry, [*words, "--help"], terminal_width=80).stdout
         assert "..." not in shown.replace("[ARGS]...", "")
 
