@@ -23,7 +23,7 @@ from certmaild.services.texts import letter
 MOST_SHOWN = 50
 """Messages in one answer."""
 MOST_LOOKED_AT = 10_000
-"""Of the queue, some 30 us each in a reader thread."""
+"""Of the queue, in a reader thread."""
 AUDIT_ROWS = 200
 """In one answer, the latest."""
 _AUDIT = re.compile(r"(?:audit|protokoll)\b\s*(.*)")

@@ -58,10 +58,11 @@ def table(domain: str) -> str:
 
 def not_understood(request: Request) -> EmailMessage:
     """What to write instead."""
+    where = "as the first line of the text: the subject of a reply counts for nothing, since others may have written it"
     return letter(
         paragraphs(
             f"Nothing was done: no command was found in your message to {request.service}@{request.domain}. Write it "
-            "as the subject, or as the first line of the text, such as",
+            f"{where if request.is_answer else 'as the subject, or as the first line of the text'}, such as",
             "    add phone",
             table(request.domain),
         )

@@ -195,3 +195,5 @@ def test_the_audit_log_is_for_auditors(office: Office) -> None:
 def test_what_no_clerk_understands_is_answered_with_how_to(office: Office) -> None:
     assert "Nothing was done" in office.ask("ann", "devices", "hello")
     assert office.counter.requests[0].lines == ["hello"]
+    assert "the subject of a reply counts for nothing" in office.ask("ann", "devices", "Re: list", "Thank you!")
+    assert office.counter.requests[1].lines == ["Thank you!"]
