@@ -61,13 +61,18 @@ def decode_text(data: bytes, charset: str) -> str:
     info = codec_of(charset)
     if info is not None:
         try:
-            return info.decode(data, "strict")[0]
+            return _whole(info.decode(data, "strict")[0], info)
         except (UnicodeError, ValueError):
             pass
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        return data.decode("latin-1") if info is None else info.decode(data, "replace")[0]
+        return data.decode("latin-1") if info is None else _whole(info.decode(data, "replace")[0], info)
+
+
+def _whole(text: str, info: codecs.CodecInfo) -> str:
+    """Without halves of surrogate pairs, which UTF-7 lets in and nothing can write again."""
+    return text.encode("utf-8", "replace").decode("utf-8") if info.name == "utf-7" else text
 
 
 def decode_header(value: bytes) -> str:

@@ -13,13 +13,15 @@ from certmaild.reports.texts import ENGLISH
 _WANTED = frozenset((b"subject", b"message-id"))
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
 MAX_SUBJECT = 200
+MAX_SUBJECT_OCTETS = 8192
+"""That are read for it."""
 
 
 def read_waiting(header: bytes, address: str, account: RecipientFacts | None, reason: str, at_s: int) -> Waiting:
     """Of a message that ``address`` sends; ``account`` is his mailbox here. Words are without links, and short."""
     fields = dict(read_fields(header, _WANTED))
     message_id = fields.get(b"message-id", b"").strip()
-    subject = decode_header(fields.get(b"subject", b""))[:MAX_SUBJECT]
+    subject = decode_header(fields.get(b"subject", b"")[:MAX_SUBJECT_OCTETS])[:MAX_SUBJECT]
     return Waiting(
         Sender(address, author_name(header), account),
         reason,

@@ -13,6 +13,8 @@ from certmaild.reports.links import link_in
 
 MAX_NAME = 60
 """Characters of a name that is shown."""
+MAX_FROM = 4096
+"""Octets of From that are read, and characters of a name."""
 MOST = 5
 """Writers that are kept for one notice."""
 _FROM = frozenset((b"from",))
@@ -24,7 +26,7 @@ _OF_ADDRESSES = re.compile(r"[@:/\\<>{}\[\]%|]")
 def author_name(header: bytes) -> str:
     """How the first author in From calls himself, as `shown_name` shows it; empty where he does not."""
     for _, value in read_fields(header, _FROM):
-        authors = parse_addresses(value)
+        authors = parse_addresses(value[:MAX_FROM])
         return shown_name(decode_header(authors[0].name or b"")) if authors else ""
     return ""
 
@@ -35,7 +37,8 @@ def shown_name(text: str) -> str:
     Controls, marks of writing direction and characters that nobody sees are taken out. A name that holds an address, a
     host, a number to call or a link is not shown at all: the address says who it is.
     """
-    text = unicodedata.normalize("NFC", text)
+    # What stands further back is never shown, and looking at it would take a time that grows with its square.
+    text = unicodedata.normalize("NFC", text[: MAX_FROM // 8])
     kept = "".join(
         char if unicodedata.category(char)[0] not in "CZ" else " " if _separates(char) else "" for char in text
     )

@@ -13,7 +13,7 @@ _SCHEMES = (
 )
 _TAGS = "a|area|base|body|button|div|embed|form|frame|html|iframe|img|input|link|meta|object|p|script|span|style|svg"
 _LINK = re.compile(
-    rf"://|www\.|mailto:|\b(?:{_SCHEMES}|ms-[a-z-]+):\S|\.[^\W\d_]{{2,}}(?::\d+)?[/?#]|<(?:!|/?(?:{_TAGS})(?:[/>]|$))",
+    rf"://|www\.|mailto:|\b(?:{_SCHEMES}|ms-[a-z-]{{1,60}}):\S|\.[^\W\d_]{{2,}}(?::\d+)?[/?#]|<(?:!|/?(?:{_TAGS})(?:[/>]|$))",
     re.IGNORECASE,
 )
 """In a word: also a host name with a path, whatever stands before it, and a tag of HTML."""

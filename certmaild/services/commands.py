@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from certmaild.mailbox.ways_in import MAX_LABEL_OCTETS
+
 MOST_LINES = 6
 """That are looked at for a command, the subject among them."""
 
@@ -91,11 +93,11 @@ def _joined(words: list[str]) -> str:
 
 
 def checked_name(text: str) -> str | None:
-    """A device's name on one line, at most 60 characters; None when it is none."""
+    """A device's name on one line, at most 60 characters and `MAX_LABEL_OCTETS`; None when it is none."""
     name = " ".join(unicodedata.normalize("NFC", text).split())
     if not 1 <= len(name) <= 60 or any(unicodedata.category(char)[0] == "C" for char in name):
         return None
-    return name
+    return name if len(name.encode()) <= MAX_LABEL_OCTETS else None
 
 
 def old_and_new(rest: str, known: Iterable[str]) -> tuple[str, str] | None:

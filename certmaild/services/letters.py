@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
+from email.policy import Compat32
 from itertools import islice
 
 from certmaild.mailbox.text import decode_header, decode_text
@@ -16,6 +17,11 @@ from certmaild.mailbox.text import decode_header, decode_text
 MOST_LINES = 50
 MOST_CHARACTERS = 500
 """Of a line; commands are short."""
+MOST_OF_FIELD = 10_000
+MOST_OF_MIME_FIELD = 1000
+"""Characters of a field that are read. The library's look at parameters takes a time that grows with their square."""
+MOST_BOUNDARIES = 20
+"""Multiparts within multiparts: the library compares each line with the boundaries of all."""
 _MOST_REFERENCES = 20
 _MOST_IDS = 20
 _QUEUE_ID = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{12}(?![0-9A-Za-z])")
@@ -29,6 +35,18 @@ _HTML_QUOTE = re.compile(
 )
 """Where in HTML that what is answered begins."""
 _QUOTE_FOLLOWS = re.compile(r"-{2,}\s?\w|_{10}|(?:on|am|le|il|el)\s.{1,300}:$|(?:from|von|de|da):\s", re.IGNORECASE)
+
+
+class _CutFields(Compat32):
+    """The library's own ways, with fields no longer than they should be."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        """See `Compat32`."""
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[: MOST_OF_MIME_FIELD if name.lower().startswith("content-") else MOST_OF_FIELD]
+
+
+_POLICY = _CutFields()
 
 
 class NotObeyed(Exception):
@@ -53,11 +71,13 @@ class Letter:
 
 def read_letter(content: bytes) -> Letter:
     """Read a message, header first; what cannot be read is empty. Raises `NotObeyed`."""
+    if content.lower().count(b"boundary") > MOST_BOUNDARIES:
+        content = _header_alone(content)
     try:
-        message = message_from_bytes(content)
+        message = message_from_bytes(content, policy=_POLICY)
         text = _text(message)
     except RecursionError:
-        message, text = message_from_bytes(content.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"), ""
+        message, text = message_from_bytes(_header_alone(content), policy=_POLICY), ""
     if _field(message, "Auto-Submitted").partition(";")[0].strip().lower() not in ("", "no"):
         raise NotObeyed
     own = _MESSAGE_ID.findall(_field(message, "Message-ID"))
@@ -75,6 +95,10 @@ def read_letter(content: bytes) -> Letter:
         refers or plain != _one_line(subject),
         _queue_ids(f"{plain}\n{text}\n{content.decode('latin-1')}"),
     )
+
+
+def _header_alone(content: bytes) -> bytes:
+    return content.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
 def _queue_ids(text: str) -> tuple[str, ...]:
@@ -115,7 +139,7 @@ def own_words(text: str) -> str:
 
 def _is_quote_marked(lines: list[str], at: int) -> bool:
     """Whether the next line with words is marked as a quote."""
-    return next((line for line in lines[at + 1 :] if line), "").startswith(">")
+    return next((line for line in lines[at + 1 : at + 1 + MOST_LINES] if line), "").startswith(">")
 
 
 def _field(message: Message, name: str) -> str:

@@ -1,7 +1,10 @@
 """Who wrote, as a notice says it: nothing that a writer calls himself may lead a reader astray."""
 
+import time
+
 import pytest
 
+from certmaild.guests.senders import read_waiting
 from certmaild.guests.writers import MAX_NAME, MOST, author_name, shown_address, shown_name, shown_writer, with_writer
 from certmaild.mailbox.layout_guests import WriterRow
 from certmaild.reports.links import link_in, without_links
@@ -117,3 +120,15 @@ def test_what_is_a_link(word: str) -> None:
 )
 def test_what_is_none(text: str) -> None:
     assert link_in(text) is None
+
+
+@pytest.mark.parametrize("unit", [b"a.", b"a-", b"a.-", b"xn--", b"ms-", b"=?utf-8?q?a.?= "])
+def test_a_name_as_long_as_a_header_holds_nobody_up(unit: bytes) -> None:
+    long = unit * (900_000 // len(unit))
+    header = b'From: "' + long[:450_000] + b'" <a@b.example>\r\nSubject: ' + long[450_000:] + b"\r\n\r\n"
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        read_waiting(header, "a@b.example", None, "", 0)
+        times.append(1000 * (time.process_time() - began))
+    assert min(times) < 50

@@ -58,3 +58,8 @@ def test_old_and_new_names() -> None:
     assert old_and_new("a b", known) == ("a", "b")
     assert old_and_new("a", known) is None
     assert old_and_new("a b c", known) is None
+
+
+def test_a_name_fits_where_it_is_kept() -> None:
+    assert checked_name("\N{GRINNING FACE}" * 50) is not None
+    assert checked_name("\N{GRINNING FACE}" * 51) is None

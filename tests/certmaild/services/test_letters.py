@@ -172,3 +172,37 @@ def test_html_that_is_never_closed_costs_no_more_than_it_is_long(piece: bytes) -
 def test_html_is_shown_without_what_nobody_sees() -> None:
     html = b"<HTML><head><title>x</title></HEAD><!-- revoke phone --><style>p{}</style><p>add <b>phone</b></p></html>"
     assert read_letter(b"Content-Type: text/html\r\n\r\n" + html).text == "add phone"
+
+
+@pytest.mark.parametrize(
+    ("content", "most_ms"),
+    [
+        (b'Content-Type: text/plain; a="' + b";" * 65_000 + b'"\r\n\r\nx', 100),
+        (b'Content-Type: multipart/mixed; a="' + b";" * 65_000 + b'"; boundary=x\r\n\r\nx', 100),
+        (b"".join(b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (n, n) for n in range(900)), 100),
+        (b"\r\n" + b"a:\n>\n" * 13_000, 150),
+        (b"\r\n" + b":\r\n>\r\n" * 10_000, 150),
+    ],
+    ids=["parameters", "parameters of a multipart", "nested", "quotes", "empty quotes"],
+)
+def test_a_hostile_message_takes_no_long_time(content: bytes, most_ms: float) -> None:
+    content = b"Subject: list\r\n" + content
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        letter = read_letter(content)
+        times.append(1000 * (time.process_time() - began))
+    assert letter.subject == "list"
+    assert min(times) < most_ms
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Subject: =?utf-7?q?revoke_+2AA-?=\r\n\r\nx\r\n",
+        b"Content-Type: text/plain; charset=utf-7\r\n\r\nrevoke +2AA-\r\n",
+    ],
+)
+def test_half_a_character_is_not_taken_over(content: bytes) -> None:
+    letter = read_letter(content)
+    assert (letter.subject + letter.text).encode("utf-8").startswith(b"revoke ?")
