@@ -7,7 +7,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from certmaild.client_setup.names import served_names
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.keystore.certificates import PrivateFiles, is_due, renew_leaf
 from certmaild.keystore.errors import KeystoreError
 from certmaild.keystore.server_secrets import ServerSecrets

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from certmaild.client_setup.names import served_names
-from certmaild.config import Config, Listen, again
+from certmaild.config import again
+from certmaild.config_values import Config, Listen
 from certmaild.dkim.key_files import KeyFiles
 from certmaild.keystore.certificates import certificates_in
 from certmaild.keystore.errors import CertificateUnfit, SignatureKeyUnfit

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.dkim.key_files import KeyFiles
 from certmaild.guests.notices import Notices
 from certmaild.keystore.server_secrets import ServerSecrets

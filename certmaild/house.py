@@ -19,7 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from certmaild.chores import DAY_S, Chores
 from certmaild.client_setup.files import FileShelf
 from certmaild.client_watches import ClientWatches
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.correspondence import Correspondence
 from certmaild.delivery import Delivery
 from certmaild.dns.resolver import Resolver, configured_servers

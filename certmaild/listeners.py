@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from twisted.logger import Logger
 from twisted.python.systemd import ListenFDs
 
-from certmaild.config import Listen
+from certmaild.config_values import Listen
 
 log = Logger()
 BACKLOG = 1024

@@ -5,7 +5,7 @@ from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.keystore.certificates import (
     PrivateFiles,
     certificate_names,

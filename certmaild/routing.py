@@ -7,7 +7,7 @@ record or by the default, and a server that does not prove it gets nothing.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from certmaild.config import Invites
+from certmaild.config_values import Invites
 from certmaild.keystore.tls_values import Level
 from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.directory import Directory, RecipientFacts

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from certmaild.config import Config, Outbound
+from certmaild.config_values import Config, Outbound
 from certmaild.correspondence import Correspondence
 from certmaild.delivery import Delivery
 from certmaild.dns.resolver import Resolver, configured_servers

@@ -18,8 +18,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python import usage
 
-from certmaild.config import Config, ConfigError, default, load
+from certmaild.config import ConfigError, default, load
 from certmaild.config_check import restart_keys, taken_over
+from certmaild.config_values import Config
 from certmaild.house import House
 from certmaild.keystore.errors import KeystoreError
 from certmaild.keystore.primitives import self_test

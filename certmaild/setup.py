@@ -19,7 +19,8 @@ from pathlib import Path
 
 from certmaild.client_setup.names import served_names
 from certmaild.client_setup.settings import settings_for
-from certmaild.config import Config, ConfigError, default, load
+from certmaild.config import ConfigError, default, load
+from certmaild.config_values import Config
 from certmaild.driving import Driver
 from certmaild.keystore.certificates import PrivateFiles, is_due, make_private, renew_leaf
 from certmaild.keystore.credentials import ROUNDS_CEILING, ROUNDS_FLOOR, calibrate

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from certmaild.channel import join
 from certmaild.chores import Chores
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.keystore.tls import read_identity
 from certmaild.listeners import BoundSocket
 from certmaild.login_cache import IDLE_S, KEY_OCTETS

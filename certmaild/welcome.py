@@ -3,7 +3,7 @@
 import time
 from email.message import EmailMessage
 
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.correspondence import Correspondence
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.interfaces import Engine

@@ -17,7 +17,8 @@ from twisted.logger import ILogObserver, Logger, LogLevel, eventAsText, globalLo
 from zope.interface import implementer
 
 from certmaild.channel import Channel, join
-from certmaild.config import Config, ConfigError, again
+from certmaild.config import ConfigError, again
+from certmaild.config_values import Config
 from certmaild.house import House, Post
 from certmaild.keystore.errors import KeystoreError
 from certmaild.keystore.primitives import self_test

@@ -7,7 +7,8 @@ import pytest
 from support import run
 from twisted.internet.task import Clock
 
-from certmaild.config import Invites, default
+from certmaild.config import default
+from certmaild.config_values import Invites
 from certmaild.correspondence import Correspondence
 from certmaild.delivery import Delivery
 from certmaild.filing import DeliverySettings

@@ -12,7 +12,8 @@ from gatekeeper_support import ALICE, House
 from support import run
 
 from certmaild.client_watches import ClientWatches
-from certmaild.config import Config, Invites, default
+from certmaild.config import default
+from certmaild.config_values import Config, Invites
 from certmaild.correspondence import Correspondence
 from certmaild.guests import code_texts
 from certmaild.guests.codes import GuestCodes

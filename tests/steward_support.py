@@ -8,7 +8,8 @@ from mailbox_support import NOW, House, make_house
 from support import run
 from twisted.internet.task import Clock
 
-from certmaild.config import Devices, default
+from certmaild.config import default
+from certmaild.config_values import Devices
 from certmaild.correspondence import Correspondence
 from certmaild.mailbox.account_rows import read_account, write_account, write_credential, write_day
 from certmaild.mailbox.devices import devices_of

@@ -11,7 +11,7 @@ from certmaild.client_setup.autodiscover import autodiscover
 from certmaild.client_setup.names import AUTOCONFIG, AUTODISCOVER, FETCHED, MTA_STS
 from certmaild.client_setup.profile import CONTENT_TYPE, SUFFIX, domain_profile
 from certmaild.client_setup.settings import settings_for
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.keystore.tls import Identity, read_identity
 from certmaild.protocols.web.interfaces import Page
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from certmaild.config import Config
+from certmaild.config_values import Config
 
 GUESSED = ("imap", "pop", "pop3", "smtp", "mail")
 """What mail programs put before the domain of an address when nothing else tells them its servers."""

@@ -9,7 +9,7 @@ import plistlib
 from uuid import UUID, uuid5
 
 from certmaild.client_setup.settings import ClientSettings, Server, Speaks, settings_for
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.keystore.certificates import PrivateFiles, certificate_der, read_certificates
 from certmaild.keystore.cms import signed
 from certmaild.keystore.tls import Identity, read_identity

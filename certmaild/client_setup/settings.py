@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from certmaild.config import Config
+from certmaild.config_values import Config
 
 STANDARD_PORTS = {"imaps": 993, "pop3s": 995, "submissions": 465, "submission": 587}
 """Where clients look (RFC 8314 section 7); of a listener whose socket systemd hands over, too."""

@@ -6,7 +6,7 @@ import click
 
 from certmaild.client_setup.names import served_names
 from certmaild.commands.common import Failed, Place, json_option, pass_place, show_json
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.dns.resolver import Resolver, configured_servers
 from certmaild.dns.values import ask_tlsa
 from certmaild.driving import run_with_reactor

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from certmaild.commands.common import FAILED, Failed, Place, json_option, pass_place, show_json
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.keystore.certificates import PrivateFiles
 from certmaild.mailbox.addresses import canonical
 from certmaild.self_check import Listeners, Step, run_check

@@ -18,7 +18,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from certmaild.config import Config, default, load, parse_duration, parse_size
+from certmaild.config import default, load, parse_duration, parse_size
+from certmaild.config_values import Config
 from certmaild.driving import Driver
 from certmaild.keystore.codes import ALPHABET
 from certmaild.keystore.server_secrets import ServerSecrets

@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from certmaild.commands.common import FAILED, Place, json_option, pass_place, show_json
-from certmaild.config import Config, load
+from certmaild.config import load
 from certmaild.config_check import check
+from certmaild.config_values import Config
 from certmaild.guests.notice_text import check_templates
 from certmaild.keystore.errors import KeystoreError
 from certmaild.mailbox.account_rows import find_address

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from certmaild.commands.common import FAILED, TRY_AGAIN, Place, json_option, pass_place, show, show_json
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.dkim.key_files import KeyFiles
 from certmaild.dns.resolver import Resolver, configured_servers
 from certmaild.driving import run_with_reactor

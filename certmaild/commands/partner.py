@@ -12,8 +12,8 @@ import click
 import msgspec
 
 from certmaild.commands.common import Failed, Place, Store, cell, json_option, pass_place, show, show_json
-from certmaild.config import Config
 from certmaild.config_file import PartnerFile
+from certmaild.config_values import Config
 from certmaild.keystore.certificates import certificates_text, key_pin, read_certificates
 from certmaild.keystore.errors import CertificateUnfit
 from certmaild.keystore.tls import CertificateFiles, read_identity

@@ -6,7 +6,7 @@ import click
 
 from certmaild.commands.common import Place, json_option, pass_place, show_json
 from certmaild.commands.partner import DOMAIN, read_book
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.dns.resolver import Resolver, configured_servers
 from certmaild.dns.values import ask_a, ask_aaaa
 from certmaild.driving import run_with_reactor

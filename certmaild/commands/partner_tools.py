@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from typing import Any, cast
 
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.dns.resolver import Resolver, configured_servers
 from certmaild.keystore.primitives import KEY_OCTETS
 from certmaild.keystore.server_secrets import QueueSeals

@@ -24,7 +24,7 @@ from certmaild.commands.common import (
 from certmaild.commands.partner import DOMAIN, date_option, read_book, who
 from certmaild.commands.partner_tools import NetworkTools
 from certmaild.commands.queue_text import proof_json
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.dkim.key_files import KeyFiles
 from certmaild.driving import run_with_reactor
 from certmaild.mailbox.addresses import Address

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.guests.code_command import CodeCommand, InThread
 from certmaild.guests.code_expiry import CodeExpiry
 from certmaild.guests.first_session import FirstSession

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from certmaild.config import Invites, When
+from certmaild.config_values import Invites, When
 from certmaild.guests.proof import Proofs
 from certmaild.mailbox.addresses import Address
 from certmaild.outbound.values import Problem

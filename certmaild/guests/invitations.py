@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from certmaild.config import Invites
+from certmaild.config_values import Invites
 from certmaild.guests.account_names import account_name
 from certmaild.guests.interfaces import Guest, NewGuest, NoticeWriter, PickupWriter, Waiting
 from certmaild.keystore.server_secrets import ServerSecrets

@@ -13,7 +13,7 @@ from msgspec import structs
 from twisted.logger import Logger
 
 from certmaild.client_setup.settings import settings_for
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.guests.languages import languages_for
 from certmaild.guests.notice_text import NoticeFacts, NoticeText, notice_text
 from certmaild.guests.notices import next_notice_s

@@ -18,7 +18,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from twisted.logger import Logger
 
 from certmaild.client_setup.settings import ClientSettings, in_words, settings_for
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.reports.links import link_in
 
 log = Logger()

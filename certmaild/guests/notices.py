@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from certmaild.config import Invites
+from certmaild.config_values import Invites
 from certmaild.guests.writers import with_writer
 from certmaild.mailbox.account_rows import last_day
 from certmaild.mailbox.guests import read_guest, set_notice_due

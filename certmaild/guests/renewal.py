@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 from twisted.logger import Logger
 
-from certmaild.config import Invites
+from certmaild.config_values import Invites
 from certmaild.guests import code_texts
 from certmaild.guests.code_command import InThread
 from certmaild.guests.interfaces import Guest

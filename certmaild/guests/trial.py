@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from certmaild.client_setup.settings import in_words, settings_for
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.guests import trial_texts
 from certmaild.guests.account_names import account_name
 from certmaild.guests.interfaces import NewGuest

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from certmaild.config import Invites
+from certmaild.config_values import Invites
 from certmaild.guests import code_texts
 from certmaild.guests.retelling import nothing, retold
 from certmaild.keystore.server_secrets import ServerSecrets

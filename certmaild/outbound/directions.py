@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.dns.resolver import Resolver
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.keystore.tls_values import Authorities

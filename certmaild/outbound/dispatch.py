@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from certmaild.config import Outbound
+from certmaild.config_values import Outbound
 from certmaild.mailbox.interfaces import Engine
 from certmaild.outbound.doubts import Doubts, DoubtStore
 from certmaild.outbound.interfaces import Courier, Planner, Reporter

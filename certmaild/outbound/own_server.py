@@ -4,7 +4,7 @@ import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from certmaild.config import Listen
+from certmaild.config_values import Listen
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with, not bound to
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from certmaild.config import Outbound
+from certmaild.config_values import Outbound
 from certmaild.dns.values import Lookup
 from certmaild.keystore.tls_values import Level, Tlsa, TlsResult
 from certmaild.outbound.dane import NOTHING, DaneFinding, find_tlsa

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from certmaild.config import Outbound
+from certmaild.config_values import Outbound
 from certmaild.outbound.values import Envelope
 
 

@@ -17,7 +17,7 @@ from dns.rdataclass import IN
 from dns.rdatatype import RdataType
 
 from certmaild.client_setup.names import fetched_names, guessed_names
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.dkim.key_files import KeyFiles, txt_strings
 from certmaild.dns.values import Answer, DnsStatus, Lookup, host_text
 from certmaild.own_facts import OwnFacts

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.keystore.certificates import certificates_in, fingerprint, read_certificates
 from certmaild.keystore.errors import CertificateUnfit
 from certmaild.keystore.server_secrets import ServerSecrets

@@ -8,7 +8,7 @@ from email.message import EmailMessage
 import msgspec
 from twisted.logger import Logger
 
-from certmaild.config import RelayPolicy, Relays
+from certmaild.config_values import RelayPolicy, Relays
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox import audit_log
 from certmaild.mailbox.clients import change_client, read_client

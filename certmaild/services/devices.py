@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from certmaild.client_setup.profile import CONTENT_TYPE, SUFFIX, mobileconfig
 from certmaild.client_setup.scanned import scanned
 from certmaild.client_setup.settings import ClientSettings, in_words, settings_for
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.filing import InThread
 from certmaild.keystore.errors import KeystoreError
 from certmaild.keystore.server_secrets import ServerSecrets

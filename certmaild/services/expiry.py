@@ -5,7 +5,7 @@ from itertools import islice
 
 from twisted.logger import Logger
 
-from certmaild.config import Devices
+from certmaild.config_values import Devices
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox import audit_log
 from certmaild.mailbox.account_rows import read_account, read_day

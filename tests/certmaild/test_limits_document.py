@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from certmaild.config import Devices, Invites
+from certmaild.config_values import Devices, Invites
 from certmaild.guests.notice_text import MAX_OCTETS
 from certmaild.guests.notices import UNUSED_DAYS
 from certmaild.guests.trial import MESSAGES as TRIAL_MESSAGES

@@ -8,7 +8,7 @@ import pytest
 from delivery_support import NOW, House
 from support import memory_engine, run
 
-from certmaild.config import RelayPolicy, Relays
+from certmaild.config_values import RelayPolicy, Relays
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox import audit_log
 from certmaild.mailbox.clients import read_client

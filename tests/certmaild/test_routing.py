@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 from support import run
 
-from certmaild.config import Invites
+from certmaild.config_values import Invites
 from certmaild.keystore.tls_values import Level
 from certmaild.keystore.users import PublicKey
 from certmaild.mailbox.addresses import Address

@@ -21,7 +21,8 @@ from wizard_support import EXPORTED, Gone, Wizard
 
 from certmaild.client_setup.scanned import scanned
 from certmaild.client_setup.settings import Speaks, settings_for
-from certmaild.config import Listen, default
+from certmaild.config import default
+from certmaild.config_values import Listen
 
 PORTS = {"imaps": 993, "pop3s": 995, "submission": 587, "submissions": 465}
 GUESSED = {"imap": ["imap.example.com", "993"], "pop3": ["pop3.example.com", "995"]}

@@ -15,7 +15,8 @@ from certmaild.client_setup.autoconfig import autoconfig
 from certmaild.client_setup.autodiscover import autodiscover
 from certmaild.client_setup.files import FileShelf, fixed_files
 from certmaild.client_setup.settings import settings_for
-from certmaild.config import Config, Listen, default
+from certmaild.config import default
+from certmaild.config_values import Config, Listen
 from certmaild.keystore.certificates import make_private
 from certmaild.keystore.tls import read_identity
 

@@ -13,7 +13,8 @@ from tls_support import authority
 
 from certmaild.client_setup.profile import domain_profile, mobileconfig
 from certmaild.client_setup.settings import Speaks, settings_for
-from certmaild.config import Config, Listen, default
+from certmaild.config import default
+from certmaild.config_values import Config, Listen
 from certmaild.keystore.certificates import make_private
 from certmaild.keystore.tls import read_identity
 

@@ -8,7 +8,8 @@ import pytest
 
 from certmaild.client_setup.scanned import scanned
 from certmaild.client_setup.settings import Speaks, settings_for
-from certmaild.config import Config, Listen, default
+from certmaild.config import default
+from certmaild.config_values import Config, Listen
 
 ACCOUNT, PASSWORD = "bob.gmail.com@guest.example.com", "7T66-GD1M"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from certmaild.client_setup.settings import LANGUAGES, Security, Speaks, in_words, settings_for
-from certmaild.config import Config, Listen, default
+from certmaild.config import default
+from certmaild.config_values import Config, Listen
 
 
 def config(folder: Path, **ports: int | str | None) -> Config:

@@ -10,7 +10,7 @@ from delivery_support import NOW, House
 from msgspec.structs import replace
 from support import memory_engine, run
 
-from certmaild.config import InviteDomain, Invites, When
+from certmaild.config_values import InviteDomain, Invites, When
 from certmaild.inbound.inspection import NOT_LOOKED_AT, Verdict
 from certmaild.keystore.codes import parse_pickup_code
 from certmaild.keystore.server_secrets import ServerSecrets

@@ -15,7 +15,8 @@ from support import memory_engine, run
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from certmaild.config import Config, Invites, Listen, default
+from certmaild.config import default
+from certmaild.config_values import Config, Invites, Listen
 from certmaild.correspondence import Correspondence
 from certmaild.guests.notice_round import NoticeRound
 from certmaild.guests.notices import SETTLING_S, UNUSED_DAYS, Notices

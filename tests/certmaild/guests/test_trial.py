@@ -12,7 +12,8 @@ from delivery_support import NOW, House
 from msgspec import structs
 from support import memory_engine, run
 
-from certmaild.config import Invites, default
+from certmaild.config import default
+from certmaild.config_values import Invites
 from certmaild.guests.trial import ANSWER_S, MESSAGES, OCTETS, Asked, Trials
 from certmaild.guests.trial_end import TrialEnds
 from certmaild.inbound.inspection import NOT_LOOKED_AT, Verdict

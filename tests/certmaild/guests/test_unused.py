@@ -10,7 +10,7 @@ from support import memory_engine, run
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from certmaild.config import Invites, When
+from certmaild.config_values import Invites, When
 from certmaild.guests.unused import LOOK_EACH_S, UnusedGuests, unused_since_s
 from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox import audit_log

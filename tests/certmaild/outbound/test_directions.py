@@ -13,7 +13,8 @@ from https_support import WebServer, web_server
 from reactor_support import on_reactor, running_reactor
 from tls_support import Authority, authority
 
-from certmaild.config import Config, default
+from certmaild.config import default
+from certmaild.config_values import Config
 from certmaild.dns.exchange import Server
 from certmaild.dns.resolver import Resolver
 from certmaild.keystore.server_secrets import FILES, ServerSecrets

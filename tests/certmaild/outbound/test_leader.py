@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from certmaild.config import Outbound
+from certmaild.config_values import Outbound
 from certmaild.mailbox.engine_volatile import VolatileStore
 from certmaild.mailbox.layout import slot_key
 from certmaild.mailbox.processes import this_process

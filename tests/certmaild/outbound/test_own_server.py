@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from certmaild.config import Listen
+from certmaild.config_values import Listen
 from certmaild.outbound.own_server import OwnServer
 
 

@@ -9,7 +9,7 @@ import pytest
 from dns_support import ScriptedLookup
 from support import run
 
-from certmaild.config import Outbound
+from certmaild.config_values import Outbound
 from certmaild.keystore.tls_values import ClientFiles, Demand, Level, Tlsa, TlsResult
 from certmaild.outbound.destinations import Destinations
 from certmaild.outbound.interfaces import PolicyKind, Terms, TlsPolicy

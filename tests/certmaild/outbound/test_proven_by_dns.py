@@ -15,7 +15,8 @@ from reactor_support import on_reactor, running_reactor
 from smtp_peer_support import Peer
 from tls_support import Authority, Certified
 
-from certmaild.config import Config, default
+from certmaild.config import default
+from certmaild.config_values import Config
 from certmaild.dns.exchange import Server
 from certmaild.dns.resolver import Resolver
 from certmaild.keystore.server_secrets import FILES, ServerSecrets

@@ -14,7 +14,7 @@ from support import run
 from twisted.internet.task import Clock
 
 from certmaild import config as configuration
-from certmaild.config import Config
+from certmaild.config_values import Config
 from certmaild.keystore.server_secrets import FILES, ServerSecrets
 from certmaild.keystore.tls_values import ClientFiles, Pem, ShownTls
 from certmaild.mailbox.engine_memory import MemoryEngine

@@ -10,7 +10,8 @@ from services_support import password_in, text_of
 from steward_support import Home, make_home
 from support import run
 
-from certmaild.config import Devices, default
+from certmaild.config import default
+from certmaild.config_values import Devices
 from certmaild.keystore.codes import parse_device_password
 from certmaild.mailbox.identifiers import CredentialId, Mid
 from certmaild.mailbox.layout_accounts import Kind
