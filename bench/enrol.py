@@ -6,7 +6,6 @@ package postfix are needed). With ``--users`` N guests are enrolled from a bare 
 environment, `pip install` of this checkout, `certmaild init`, a member, N guests invited by one message.
 """
 
-import os
 import re
 import socket
 import ssl
@@ -25,6 +24,7 @@ from daemon import Daemon
 from figures import print_figure, wish
 from guest_world import ORDINARY, GuestWorld, guest_world
 from person import DEVICE_PASSWORD, PICKUP_CODE, Person, reply_to, text_of
+from programs import environment
 from server import Account
 
 URI = re.compile(r"(?i)[a-z][a-z0-9+.-]*://|\bwww\.|\bmailto:")
@@ -144,6 +144,7 @@ class Idle:
                 pass
             return time.monotonic()
         finally:
+            self._stream.close()
             self.tls.close()
 
 
@@ -226,11 +227,12 @@ def bare_machine(users: int) -> None:
         with step("python3 -m venv .venv"):
             subprocess.run([sys.executable, "-m", "venv", str(own)], check=True)
         with step("pip install ."):
-            subprocess.run([str(own / "bin" / "pip"), "install", "-q", str(root)], check=True)
+            done = subprocess.run(
+                [str(own / "bin" / "pip"), "install", "-q", str(root)], capture_output=True, check=False
+            )
+            check(done.returncode == 0, done.stderr.decode())
         words = [str(own / "bin" / "python"), __file__, "--users", str(users), "--since", str(began)]
-        done = subprocess.run(words, check=False, env={**os.environ, "PYTHONSAFEPATH": ""})
-        if done.returncode:
-            raise SystemExit(done.returncode)
+        raise SystemExit(subprocess.run(words, check=False, env=environment()).returncode)
 
 
 def many_guests(world: GuestWorld, member: Person, users: int) -> None:

@@ -409,6 +409,9 @@ def test_no_file_holds_a_code_a_password_or_the_letter(
 # Killed.
 
 
+KILLS = 20
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("workers", [0, 2])
@@ -419,7 +422,7 @@ def test_killed_between_the_invitation_and_the_first_log_in(world: GuestWorld, t
     with daemon:
         member = Person(daemon, daemon.add_user("ann"))
         house = GuestHouse(world, daemon, member)
-        for number in range(20):
+        for number in range(KILLS):
             kill_once(house, chance.uniform(0.02, 0.6), number)
 
 
