@@ -52,8 +52,8 @@ class Device:
         return f"{self.client.program} {self.client.program_version}".strip()
 
     def is_called(self, name: str) -> bool:
-        """Whether somebody who writes this name means it."""
-        return folded(name) in (folded(self.label), folded(id_text(self.credential_id)))
+        """Whether somebody who writes this name means it; who writes none means none."""
+        return bool(name) and folded(name) in (folded(self.label), folded(id_text(self.credential_id)))
 
 
 def day_text(day: int | None) -> str:

@@ -302,7 +302,9 @@ def renamed(old: str, new: str) -> str:
 def no_such_device(name: str, devices: Sequence[Device]) -> str:
     """A name that none has."""
     return paragraphs(
-        f"Nothing was done: you have no device called {name}. These are yours:",
+        f"Nothing was done: you have no device called {name}. These are yours:"
+        if name
+        else "Nothing was done: write the device's name behind the word. These are yours:",
         "\n".join(f"    {one.name}" for one in devices),
     )
 

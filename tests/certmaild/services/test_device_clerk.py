@@ -129,3 +129,11 @@ def test_what_is_no_command_is_answered_with_how_to(desk: Desk) -> None:
     assert "no command was found" in desk.says("hello")
     assert "needs a name" in desk.says("add")
     assert desk.home.devices == [desk.own]
+
+
+def test_who_names_no_device_revokes_none(desk: Desk) -> None:
+    desk.home.add()
+    before = desk.home.devices
+    for line in ("revoke", "remove my device", "delete yes", "revoke .", "löschen"):
+        assert desk.says(line).startswith("Nothing was done"), line
+    assert desk.home.devices == before
