@@ -5,6 +5,7 @@ host, whatever partner's domain it goes to. It is prepared outside of a transact
 """
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -36,6 +37,7 @@ from certmaild.routing import Router
 from certmaild.trace import format_date
 
 log = Logger()
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _REASON = "written by this server itself"
 
 
@@ -102,7 +104,7 @@ class ServiceMail:
             log.warn("a letter of the server's own held a link, which was left out")
         missing = {
             "From": f"certmaild <{name.postmaster}>",
-            "To": str(to) if to.domain else name.postmaster,
+            "To": _shown_to(to) if to.domain else name.postmaster,
             "Date": format_date(self._seconds()).decode("ascii"),
             "Message-ID": f"<{self._random(16).hex()}@{name.hostname}>",
             "Auto-Submitted": "auto-generated",
@@ -110,6 +112,7 @@ class ServiceMail:
         for field_name, value in missing.items():
             if field_name not in letter:
                 letter[field_name] = value
+        _keep_to_lines(letter)
         return letter.as_bytes(policy=SMTP if str(to).isascii() else SMTPUTF8)
 
     async def place(
@@ -315,3 +318,22 @@ def _envelope(letter: _Leaving, departure: Departure, path: Path) -> Envelope:
 def _path(to: str) -> Path:
     local, at, domain = to.rpartition("@")
     return Path(local, domain) if at else Path(domain, "")
+
+
+def _keep_to_lines(letter: EmailMessage) -> None:
+    """Let no field hold a control character.
+
+    What others wrote may look like an encoded word (RFC 2047), which the library decodes and writes out as it is, with
+    line ends in it: the next line would be a field, or the text.
+    """
+    for name in dict.fromkeys(letter):
+        values = [str(value) for value in letter.get_all(name, [])]
+        if any(_CONTROL.search(value) for value in values):
+            del letter[name]
+            for value in values:
+                letter[name] = _CONTROL.sub(" ", value).replace("=?", "= ?")
+
+
+def _shown_to(to: Path) -> str:
+    """Who is written to; nobody by name for an address that the library would take for encoded words."""
+    return str(to) if "=?" not in str(to) else "undisclosed-recipients:;"
