@@ -27,14 +27,7 @@ from certmaild.doorkeeper import CONNECTIONS, WAITING, InProcessDoorkeeper
 from certmaild.fair_accept import share_fairly
 from certmaild.filing import DeliverySettings
 from certmaild.gatekeeper import InProcessGatekeeper
-from certmaild.guests.codes import GuestCodes
-from certmaild.guests.decision import Decisions
-from certmaild.guests.invitations import Invitations
-from certmaild.guests.notice_round import NoticeRound
-from certmaild.guests.proof import Proofs
-from certmaild.guests.trial import Trials
-from certmaild.guests.trial_end import TrialEnds
-from certmaild.guests.unused import UnusedGuests
+from certmaild.hospitality import Hospitality
 from certmaild.inbound.checks import Tools
 from certmaild.inbound.inspection import InspectionSettings, Inspector
 from certmaild.inbound.partner_gate import PartnerGate
@@ -66,18 +59,7 @@ from certmaild.protocols.smtp.server import SmtpFactory, nobody
 from certmaild.protocols.smtp.terrain import Terrain
 from certmaild.protocols.turns import Turns
 from certmaild.protocols.web.server import WebFactory
-from certmaild.relays.watch import RelayWatch
-from certmaild.routing import TRY
 from certmaild.sending import Sending
-from certmaild.services.clerks import HelpClerk, SettingsClerk
-from certmaild.services.desk import Desk
-from certmaild.services.devices import DeviceClerk
-from certmaild.services.expiry import DeviceExpiry
-from certmaild.services.interfaces import Clerk
-from certmaild.services.invite_clerk import InviteClerk
-from certmaild.services.status import StatusClerk
-from certmaild.services.steward import Steward
-from certmaild.services.trial_clerk import TrialClerk
 from certmaild.setup import load_secrets, stored_rounds, verify_store
 from certmaild.tally import LocalTally, Tally
 from certmaild.throttle import Throttle
@@ -223,25 +205,20 @@ class House:
         self.correspondence = Correspondence(
             self.engine, self.secrets, config, partners=self.partners.book, seconds=clock.seconds
         )
-        self.proofs = Proofs(lambda: self.sending.directions.planner, clock)
-        self.codes = GuestCodes(
+        self.hospitality = Hospitality(
             self.engine,
             self.secrets,
-            self.correspondence.mail,
-            self.correspondence.directory,
+            self.correspondence,
             self.mailboxes,
+            self.partners.book,
             lambda: self.config,
             clock,
-            self._in_thread,
+            planner=lambda: self.sending.directions.planner,
+            in_thread=self._in_thread,
         )
-        self.gatekeeper.guessed = self.codes.guesses.note
-        self.codes.guesses.start()
-        self.relays = RelayWatch(
-            self.engine, self.secrets, self.correspondence.mail, config.relays, seconds=clock.seconds
-        )
-        # Whom a relay's policy sends away has not come in: no code is used up by it.
-        self.client_watches.watches += [self.relays, self.codes.first_session]
-        self.desk = self._make_desk()
+        self.gatekeeper.guessed = self.hospitality.codes.guesses.note
+        self.hospitality.watch(self.client_watches)
+        self.hospitality.start()
         self.delivery = self._make_delivery(config, self.inspector)
         self.held = self._make_delivery(config, None)
         watch = PartnerWatch(
@@ -253,11 +230,6 @@ class House:
             lambda: self.config,
             clock,
         )
-        mail = self.correspondence.mail
-        notices = NoticeRound(self.engine, self.secrets, mail, lambda: self.config, clock)
-        expiry = DeviceExpiry(self.engine, self.secrets, mail, lambda: self.config.devices, clock)
-        unused = UnusedGuests(self.engine, self.secrets, mail, lambda: self.config.invite, clock)
-        trial_ends = TrialEnds(self.engine, self.secrets, mail, clock)
         self.sending = Sending(
             config,
             self.engine,
@@ -267,36 +239,12 @@ class House:
             correspondence=self.correspondence,
             within=self.held,
             shared=self.volatile,
-            beside=[watch, notices, self.codes.expiry, unused, trial_ends, expiry],
+            beside=[watch, *self.hospitality.rounds()],
         )
         self.sending.start()
         self._sweeping = LoopingCall(self.delivery.unfinished.sweep)
         self._sweeping.clock = clock
         self._sweeping.start(SWEEP_S, now=False)
-
-    def _make_desk(self) -> Desk:
-        engine, secrets, mail = self.engine, self.secrets, self.correspondence.mail
-        self.steward = Steward(engine, secrets, mail, self.reactor)
-        self.client_watches.watches.append(self.steward)
-        self.mailboxes.stirred = self.steward.stirred
-        clerks: dict[str, Clerk] = {
-            "devices": DeviceClerk(engine, secrets, mail, lambda: self.config, self._in_thread, self.reactor.seconds),
-            "help": HelpClerk(),
-            "status": StatusClerk(engine, secrets, self.correspondence.spool, self.reactor.seconds),
-            "settings": SettingsClerk(engine, secrets),
-            "invite": InviteClerk(self.codes.renewal),
-            TRY: TrialClerk(engine, secrets, self.reactor.seconds),
-        }
-        return Desk(
-            engine,
-            secrets,
-            mail,
-            self._in_thread,
-            clerks,
-            self.steward.stirred,
-            limits=lambda: self.config.limits,
-            seconds=self.reactor.seconds,
-        )
 
     def _make_delivery(self, config: Config, inspector: Inspector | None) -> Delivery:
         correspondence = self.correspondence
@@ -314,31 +262,10 @@ class House:
             spool=correspondence.spool,
             reporter=correspondence.reporter,
             signer=lambda: correspondence.signer,
-            desk=self.desk,
-            trials=self._make_trials(),
-            decisions=Decisions(lambda: self.config.invite, self.proofs, lambda: self.config.limits.proof_time),
-            invitations=Invitations(
-                self.engine,
-                self.secrets,
-                lambda: self.config.invite,
-                self.codes.letters,
-                correspondence.notices,
-                seconds=self.reactor.seconds,
-                in_thread=self._in_thread,
-            ),
-        )
-
-    def _make_trials(self) -> Trials:
-        correspondence = self.correspondence
-        return Trials(
-            self.engine,
-            self.secrets,
-            correspondence.mail,
-            correspondence.directory,
-            self.partners.book,
-            lambda: self.config,
-            self.reactor,
-            self._in_thread,
+            desk=self.hospitality.desk,
+            trials=self.hospitality.make_trials(),
+            decisions=self.hospitality.make_decisions(),
+            invitations=self.hospitality.make_invitations(),
         )
 
     def _tools(self, config: Config) -> Tools:
@@ -441,13 +368,12 @@ class House:
             new.limits, new.mail_domains, self._rounds_for(new), caching=new.passwords.login_cache
         )
         self.correspondence.take_over(new)
-        self.relays.take_over(new.relays)
+        self.hospitality.take_over(new)
         for delivery in (self.delivery, self.held):
             delivery.unfinished.limits = new.limits
             delivery.settings = _delivery_settings(new)
             delivery.router = self.correspondence.router
         self.sending.take_over(new)
-        self.proofs.forget()
         self.resolver.take_over(configured_servers(new.resolvers))
         self.inspector.settings, self.inspector.tools = _inspection_settings(new), self._tools(new)
         self.mailboxes.padding = new.padding
@@ -493,9 +419,8 @@ class House:
             late.cancel()
         if self._sweeping is not None:
             self._sweeping.stop()
-            self.steward.stop()
+            self.hospitality.stop()
             self.gatekeeper.stop()
-            self.codes.guesses.stop()
         if self.chores is not None:
             self.chores.stop()
         self.partners.close()
