@@ -349,6 +349,11 @@ class _Reader:
         given = self._file.relays
         networks = self._networks("relays.networks", given.networks)
         domains = {self._host("relays.domains", one): RelayPolicy(policy) for one, policy in given.domains.items()}
+        accounts = {*self._domains(), (self._file.invite.domain or "").rstrip(".").lower()}
+        for one in domains.keys() - accounts:
+            self._say("relays.domains", f"expected domains that have accounts here, found {one!r}")
+        if not all(one.strip() for one in given.programs):
+            self._say("relays.programs", "expected how programs begin to name themselves, found an empty text")
         return Relays(RelayPolicy(given.policy), networks, given.programs, domains)
 
     def _resolvers(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from certmaild.client_setup.names import served_names
 from certmaild.config import again
-from certmaild.config_values import Config, Listen
+from certmaild.config_values import Config, Invites, Listen
 from certmaild.dkim.key_files import KeyFiles
 from certmaild.keystore.certificates import certificates_in
 from certmaild.keystore.errors import CertificateUnfit, SignatureKeyUnfit
@@ -50,6 +50,8 @@ def check(config: Config) -> Findings:
     secret = config.outbound.smart_host_password_file
     if secret is not None and not os.access(secret, os.R_OK):
         problems.append(f"the smart host's password cannot be read from {secret}.")
+    if config.invite.domain is None and config.invite != Invites():
+        noted.append("[invite] names no domain, so there are no guests, and its other keys do nothing.")
     command = config.invite.code_command
     if command and shutil.which(command[0]) is None:
         problems.append(f"the code command {command[0]} is no program that can be run.")

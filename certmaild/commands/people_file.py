@@ -13,6 +13,7 @@ from certmaild.mailbox.addresses import Address, canonical
 from certmaild.mailbox.errors import AddressError
 from certmaild.mailbox.layout_accounts import UNLIMITED, Role
 from certmaild.mailbox.ways_in import MAX_LABEL_OCTETS
+from certmaild.routing import SERVICES
 
 T = TypeVar("T")
 
@@ -144,6 +145,9 @@ def _address(text: str, hosted: Sequence[str]) -> Address:
         check_own(address)
     except AddressError as reason:
         raise ValueError(f"{text!r} is not an address that somebody here can have: {reason}") from None
+    name = address.base.lookup.partition("@")[0]
+    if name in SERVICES:
+        raise ValueError(f"{name}@ is the server's own address, where people command by mail")
     if address.domain not in hosted:
         raise ValueError(f"{address.domain} is not a hosted domain; the configuration names {', '.join(hosted)}")
     return address

@@ -47,7 +47,9 @@ def setup(place: Place, address: Address, program: str | None, pop3: bool, profi
         return
     click.echo(in_words(settings))
     if settings.ordinary is not None:
-        click.echo(f"A guest's account; the user name may also be {settings.ordinary}")
+        click.echo(
+            f"A guest's account; the user name may also be {settings.ordinary}, and the first password is the code."
+        )
     for one in steps:
         _show(one, authority)
     if profile is not None:

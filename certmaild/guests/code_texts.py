@@ -52,7 +52,7 @@ def code_letter(
     happened = (
         f"Here is a new code for {whom}; the former one is void."
         if renewed
-        else f"Your message to {whom} was sealed, and waits in a mailbox here that is made for it."
+        else f"A mailbox is made here for {whom}, in which what you write to this address waits, sealed."
     )
     also = (
         "The program that the administrator of this server has set up for it was asked to pass the code on as well. If"
@@ -71,11 +71,11 @@ def code_letter(
         ),
         f"The code is valid until {moment(expires_s)}. It is void as soon as the recipient has used a password of his"
         " own, which lies in the mailbox when it is opened first.",
-        f"Until then the recipient sees what people at {domain} wrote, and mail of others only after that; and what"
-        f" you are told of the mailbox says that it was opened {BY_CODE}: whoever has this message could have done so.",
+        f"Until then the recipient sees what people at {domain} wrote, and mail of others only after that. Whoever"
+        f" reads this message can open the mailbox too: therefore you will be told that it was opened {BY_CODE}.",
     ]
     if reason:
-        parts.append(f"Why your message waits here: {reason}.")
+        parts.append(f"The reason: {reason}.")
     if command:
         parts.insert(2, also)
     parts += [
@@ -288,7 +288,8 @@ def fresh_password_letter(account: str, password: str, at_s: float) -> EmailMess
         " incoming and for outgoing mail:",
         f"Password: {password}",
         "With the recovery code alone you see your devices, and no mail. To revoke a device that you have lost, delete"
-        " the message that tells of it. Keep the recovery code on paper.",
+        " the message that tells of it; with POP3, where deleting does not count here, type the new password first and"
+        " write to devices@ as that message says. Keep the recovery code on paper.",
         f"Made on {moment(at_s)}, when somebody logged in with the recovery code.",
     )
 

@@ -14,7 +14,7 @@ from certmaild.services.interfaces import Request
 WIDTH = 72
 _TABLE = """\
 To devices@{domain}
-    add phone               a password of its own for a device that you call phone
+    add phone               a password for a device that you call phone
     add phone apple         the same, with a profile for iPhone, iPad and Mac
     list                    your devices
     rename phone to tablet  another name
@@ -26,7 +26,10 @@ To status@{domain}
 To settings@{domain}
     list                    your settings, and how each is changed
     sent copies server      who keeps what you send: server, or client
-    retr marks seen on      whether POP3 marks what it fetched as seen: on, or off
+    retr marks seen on      whether what POP3 fetches counts as seen: on, off
+    language de             guests: of notices to their ordinary address
+To invite@{domain}
+    new code                in reply to the message with a guest's code
 To help@{domain}
     (anything)              this table
 """
@@ -250,8 +253,8 @@ def device_text(device: Device, domain: str, *, came_back: bool) -> str:
         f"This message stands for the device {device.name}. Delete it, and the device is revoked at once: its password "
         "is void and its sessions end.",
         _facts(device),
-        "Your last device, and the one with which you delete, stay: their message comes back. For these write to "
-        f"devices@{domain}:",
+        "Your last device, and the one with which you delete, stay: their message comes back, and so does what you "
+        f"delete by POP3. For these write to devices@{domain}:",
         f"    revoke {device.name}",
         "" if device.label else f'It has no name yet: give it one by writing "rename {device.name} to phone" there.',
     )

@@ -193,6 +193,8 @@ def test_times(path: Path, given: str, seconds: int) -> None:
         ('[limits]\ntime_to_log_in = "5 weeks"', 'expected a time, such as 30 or "5m".'),
         ("free_disk = -1", "the key free_disk: expected a size"),
         ("workers = -1", "the key workers: expected 0 to 256."),
+        ('[relays]\nprograms = [" "]', "the key relays.programs: expected how programs begin to name themselves"),
+        ('[relays]\ndomains = { "other.example" = "refuse" }', "the key relays.domains: expected domains that have"),
         ("[listen]\nimaps = 70000", "the key listen.imaps: expected a port from 1 to 65535"),
         ('[listen]\nimaps = "x"', "the key listen.imaps: expected a port from 1 to 65535"),
         ("[listen]\nimaps = true", "the key listen.imaps: expected a port"),
@@ -257,6 +259,13 @@ def test_check_reads_certificates(path: Path) -> None:
     assert config_check.check(own) == config_check.Findings((), ())
     made.key.write_bytes(made.authority_key.read_bytes())
     assert "does not belong" in config_check.check(own).problems[0]
+
+
+def test_check_says_that_invitations_without_a_domain_do_nothing(path: Path) -> None:
+    assert any(
+        "there are no guests" in one for one in config_check.check(loaded(path, '[invite]\nwhen = "always"\n')).warnings
+    )
+    assert not any("there are no guests" in one for one in config_check.check(loaded(path, "[invite]\n")).warnings)
 
 
 def test_check_warns_of_a_name_that_is_missing(path: Path) -> None:

@@ -65,12 +65,13 @@ def test_a_program_of_a_file_only_submits_and_a_pipe_gets_the_passwords(line: Li
 
 def test_a_file_that_is_wrong_makes_nobody(line: Line, tmp_path: Path) -> None:
     people, out = tmp_path / "people.csv", tmp_path / "out.csv"
-    people.write_text("address\nann@example.com\n" + "nonsense\n" * 30)
+    people.write_text("address\nann@example.com\nhelp@example.com\n" + "nonsense\n" * 29)
     result = CliRunner().invoke(entry, ["--config", str(line.config), "user", "import", str(people), "--out", str(out)])
     assert result.exit_code == 1
     done = result.stderr.splitlines()
     assert len(done) == 22
-    assert done[0].startswith("Line 3: 'nonsense' is not an address")
+    assert done[0] == "Line 3: help@ is the server's own address, where people command by mail."
+    assert done[1].startswith("Line 4: 'nonsense' is not an address")
     assert done[-2:] == ["And 10 lines more.", "Nothing was done."]
     assert not out.exists()
     assert line.json("user", "list") == []
