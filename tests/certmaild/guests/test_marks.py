@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certmaild.guests.marks import ASTERISK, FIELD, TAG, read_marks
+from certmaild.guests.marks import ASTERISK, FIELD, MAX_FIELDS, MAX_SUBJECT, TAG, read_marks
 from certmaild.mailbox.text import decode_header
 from certmaild.protocols.smtp.errors import Refusal
 
@@ -55,3 +55,27 @@ def test_a_subject_without_a_mark_stays_as_it_is(text: str) -> None:
     assert found.header == header
     if "[" not in text and "=?" not in text:
         assert found.reason == ""
+
+
+def test_subjects_at_and_past_their_limits() -> None:
+    longest = b" *" + b"x" * (MAX_SUBJECT - 4) + b"\r\n"
+    assert read_marks(b"Subject:" + longest).reason == ASTERISK
+    assert read_marks(b"Subject: *a\r\n" * MAX_FIELDS).reason == ASTERISK
+    for header in (b"Subject:" + b" " + longest, b"Subject: a\r\n" * (MAX_FIELDS + 1)):
+        with pytest.raises(Refusal) as caught:
+            read_marks(header)
+        assert (caught.value.code, caught.value.enhanced) == (554, "5.6.0")
+
+
+@given(st.lists(st.sampled_from([b"Subject:", b"Certmaild:", b"To:", b"\r\n", b" ", b"*", b"x", b"seal", b"=?"])))
+def test_nothing_but_marks_is_taken_away(pieces: list[bytes]) -> None:
+    header = b"".join(pieces) + b"\r\n"
+    try:
+        marked = read_marks(header)
+    except Refusal:
+        return
+    if not marked.reason:
+        assert marked.header == header
+    # What was marked is not marked once more: each mark is taken away, or says what it said before.
+    again = read_marks(marked.header)
+    assert again.reason in ("", TAG, ASTERISK)
