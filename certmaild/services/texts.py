@@ -246,8 +246,8 @@ def _facts(device: Device, *, is_own: bool = False) -> str:
 def device_text(device: Device, domain: str, *, came_back: bool) -> str:
     """The message that tells of a device, in the folder Devices."""
     return paragraphs(
-        f"This message came back: {device.name} is your last device, or the one you deleted it with. To take away that "
-        f'one too, write "revoke {device.name}" to devices@{domain}.'
+        f"This message came back: {device.name} is your last device, or the one you deleted it with, or you deleted it "
+        f'by POP3. To take away that one too, write "revoke {device.name}" to devices@{domain}.'
         if came_back
         else "",
         f"This message stands for the device {device.name}. Delete it, and the device is revoked at once: its password "
