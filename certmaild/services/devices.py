@@ -18,7 +18,7 @@ from certmaild.keystore.server_secrets import ServerSecrets
 from certmaild.mailbox.account_rows import read_account, read_credential, write_account, write_credential
 from certmaild.mailbox.changes import Change, ChangeKind
 from certmaild.mailbox.devices import devices_of, id_text, note_made, revoke
-from certmaild.mailbox.identifiers import CredentialId, Mid, UserId
+from certmaild.mailbox.identifiers import Mid, UserId
 from certmaild.mailbox.interfaces import Engine, WriteTxn
 from certmaild.mailbox.layout_accounts import Kind, Option
 from certmaild.mailbox.layout_guests import Service, ServiceRow
@@ -184,7 +184,7 @@ class DeviceClerk:
 
         def also(txn: WriteTxn, _mid: Mid) -> None:
             row = read_credential(txn, user_id, found.credential_id)
-            if row is None:
+            if row is None or read_credential(txn, user_id, request.login.credential_id) is None:
                 raise CHANGED_MEANWHILE
             write_credential(txn, user_id, found.credential_id, with_label(row, found.credential_id, new, keys))
             self._want_folders(txn, user_id)
@@ -206,8 +206,9 @@ class DeviceClerk:
         user_id, secrets, now = request.login.user_id, self._secrets, int(self._seconds())
 
         def also(txn: WriteTxn, _mid: Mid) -> None:
-            others: list[CredentialId] = [one for one, _ in devices_of(txn, user_id) if one != found.credential_id]
-            if not others and not is_sure:
+            there = [one for one, _ in devices_of(txn, user_id)]
+            # Whose own device was revoked while he wrote revokes nobody else's any more.
+            if request.login.credential_id not in there or not (is_sure or len(there) > 1):
                 raise CHANGED_MEANWHILE
             revoke(txn, secrets, user_id, found.credential_id, now=now)
             self._want_folders(txn, user_id)

@@ -137,3 +137,15 @@ def test_who_names_no_device_revokes_none(desk: Desk) -> None:
     for line in ("revoke", "remove my device", "delete yes", "revoke .", "löschen"):
         assert desk.says(line).startswith("Nothing was done"), line
     assert desk.home.devices == before
+
+
+def test_whose_device_is_revoked_while_he_asks_commands_nothing(desk: Desk) -> None:
+    desk.ask("add phone")
+    phone = next(one for one in desk.home.devices if one != desk.own)
+    late = [desk.prepare("revoke phone"), desk.prepare("revoke phone yes"), desk.prepare("rename phone to mine")]
+    desk.ask("revoke desk")
+    for one in late:
+        assert isinstance(one, Answer)
+        with pytest.raises(Refusal, match="451"):
+            desk.carry_out(one)
+    assert desk.home.devices == [phone]
