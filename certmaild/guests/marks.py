@@ -17,7 +17,7 @@ _ASTERISK = re.compile(rb"(?:\r\n)?[ \t]*\*(?:(?:\r\n)?[ \t]+)*")
 _AUTO_SUBMITTED = frozenset((b"auto-submitted",))
 _TAG = "[secure]"
 MAX_SUBJECT = 64 * 1024
-"""Octets of a subject, far above what any program shows."""
+"""Octets of all of them together, far above what any program shows."""
 MAX_FIELDS = 50
 """Fields Subject and Certmaild of one message."""
 ASTERISK = "the subject begins with *"
@@ -41,14 +41,15 @@ def read_marks(header: bytes) -> Marked:
     that the message is safe.
     """
     kept: list[bytes] = []
-    reason, at = "", 0
+    reason, at, octets = "", 0, 0
     if header.startswith(b"\r\n"):
         # All of it is body.
         return Marked(header)
     for number, match in enumerate(_FIELD.finditer(header)):
         value = match[2]
         # Not passed over: a message that somebody marked would go out unsealed.
-        if number == MAX_FIELDS or len(value) > MAX_SUBJECT:
+        octets += len(value)
+        if number == MAX_FIELDS or octets > MAX_SUBJECT:
             raise Refusal(554, "5.6.0", "The message has too many Subject fields, or too long a Subject")
         if match[1].lower() == b"subject":
             stripped = _without_asterisk(value)

@@ -322,8 +322,10 @@ def taken_away(secrets: ServerSecrets, user_id: UserId, mid: Mid, now: int) -> W
 
 
 def _program(said: ClientId) -> tuple[str, str]:
-    """What a client calls itself, and its version (RFC 2971)."""
-    fields = {name.lower(): " ".join(value.split()) for name, value in said}
+    """What a client calls itself, and its version (RFC 2971): whatever it likes, so printable characters alone."""
+    fields = {
+        name.lower(): "".join(char for char in " ".join(value.split()) if char.isprintable()) for name, value in said
+    }
     return fields.get("name", "")[:100], fields.get("version", "")[:40]
 
 

@@ -150,3 +150,11 @@ def test_keys_that_are_gone_end_it_quietly(home: Home) -> None:
     home.house.keys.close()
     home.steward.stirred(home.house.user_id, home.house.keys)
     assert not home.clock.getDelayedCalls()
+
+
+def test_a_program_calls_itself_nothing_that_nobody_sees(home: Home) -> None:
+    number = home.add("phone")
+    home.log_in(number, client_id=(("name", "K-9\x00\x1b[2J\u202eliam\r\nX: y"),))
+    (text,) = [text for subject, text in home.texts().items() if "phone" in subject]
+    assert "K-9[2Jliam X: y" in text
+    assert not set("\x00\x1b\u202e") & set(text)
