@@ -54,13 +54,14 @@ class CodeExpiry:
             return [one for one, _ in zip(Queue.due(txn, Due.CODE, now), range(AT_ONCE), strict=False)]
 
         due = await self._engine.read(work)
+        failed = False
         for at_s, user_id in due:
             try:
                 await self._end(UserId(user_id), at_s, now)
             except Exception:
                 log.failure("the code of {guest} did not expire; it is looked at again", guest=user_id.hex())
-                return LOOK_EACH_S
-        return 0 if len(due) == AT_ONCE else LOOK_EACH_S
+                failed = True
+        return 0 if len(due) == AT_ONCE and not failed else LOOK_EACH_S
 
     async def _end(self, user_id: UserId, at_s: int, now: int) -> None:
         """End the code that dies then, if it is still the guest's and he has not used it."""

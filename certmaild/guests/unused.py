@@ -73,6 +73,7 @@ class UnusedGuests:
         if not self._invites().unused_days:
             return LOOK_EACH_S
         found = await self._engine.scan(self._unused)
+        failed = False
         for user_id, row, address in found:
             try:
                 await self._remove(user_id, row, address)
@@ -80,8 +81,8 @@ class UnusedGuests:
                 continue
             except Exception:
                 log.failure("the unused mailbox of {guest} was not removed", guest=user_id.hex())
-                return LOOK_EACH_S
-        return 0 if len(found) == AT_ONCE else LOOK_EACH_S
+                failed = True
+        return 0 if len(found) == AT_ONCE and not failed else LOOK_EACH_S
 
     def _unused(self, txn: ReadTxn) -> list[tuple[UserId, GuestRow, str]]:
         """Guests whose time is over, and their main addresses."""

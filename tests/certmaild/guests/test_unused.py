@@ -122,3 +122,21 @@ def test_who_comes_while_he_is_being_removed_stays(house: House, monkeypatch: py
     assert facts(house, BOB) is not None
     assert facts(house, EVA) is not None
     assert len(house.mail_of("ann")) == before
+
+
+def test_one_that_cannot_be_removed_keeps_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    mail = house.correspondence.mail
+    replaced, calls = mail.replace, []
+
+    async def first_fails(*given: object, **named: object) -> object:
+        calls.append(given)
+        if len(calls) == 1:
+            raise ValueError("a letter that cannot be written")
+        return await replaced(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mail, "replace", first_fails)
+    logged: list[str] = []
+    monkeypatch.setattr("certmaild.guests.unused.log.failure", lambda text, **_: logged.append(text))
+    Job(house).runs(31)
+    assert sorted(facts(house, one) is None for one in (BOB, EVA)) == [False, True]
+    assert len(logged) == 1
