@@ -102,7 +102,8 @@ def remove(place: Place, address: Address, yes: bool) -> None:
 def invite(place: Place, address: Address, inviter: Address, language: str) -> None:
     """Make a mailbox for ADDRESS; its code goes to the member.
 
-    The notice goes to ADDRESS, and the code to the member's INBOX.
+    The code goes to the member's INBOX. No notice is sent to ADDRESS before
+    a message waits there, so the member should say more than the code.
     """
     config = place.config
     if config.invite.domain is None:
