@@ -18,7 +18,7 @@ MAX_BODY = 4 * 1024
 """Octets of content, which nobody looks at."""
 END_OF_HEAD = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/(\d)\.(\d)")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*+([\t\x20-\x7e\x80-\xff]*)")
 _HOST = re.compile(rb"([A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,9}")
 

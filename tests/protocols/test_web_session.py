@@ -1,5 +1,6 @@
 """The responder's grammar and session: what is answered to a request, to the octet, and what is refused."""
 
+import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from http.client import HTTPResponse
@@ -195,3 +196,16 @@ def test_octet_by_octet() -> None:
 def test_garbage_is_refused_and_nothing_else(octets: bytes) -> None:
     with suppress(Refused):
         parse_head(octets + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t", b" \t"])
+def test_a_field_of_blanks_holds_nobody_up(blank: bytes) -> None:
+    start = b"GET / HTTP/1.1\r\nA:"
+    head = start + blank * ((MAX_HEAD - len(start) - 5) // len(blank)) + b"\x01\r\n\r\n"
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        with pytest.raises(Refused):
+            parse_head(head)
+        times.append(time.process_time() - began)
+    assert min(times) < 0.005
