@@ -42,6 +42,8 @@ from certmaild.trace import format_date, format_prefix, format_received
 
 T = TypeVar("T")
 _TRIES = 4
+LONG_HEADER = 16 * 1024
+"""Octets; one of more is read in a thread where only words of it are wanted."""
 
 
 class InThread(Protocol):
@@ -204,7 +206,8 @@ class Filing:
         account = None if login is None else await self._directory.account(login.user_id)
         address = message.partners[0].wire if login is None else login.address
         reason = message.invited[0][0].reason if message.invited else ""
-        waiting = read_waiting(message.header, address, account, reason, now)
+        reading = partial(read_waiting, message.header, address, account, reason, now)
+        waiting = await self._in_thread(reading) if len(message.header) > LONG_HEADER else reading()
         words = await self._invitations.prepare_words(there, waiting, message.partners)
         if not message.invited:
             return None, words

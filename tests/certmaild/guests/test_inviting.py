@@ -1,5 +1,6 @@
 """Messages to people without a mailbox here: who becomes a guest, what is written for whom, what is refused."""
 
+from collections.abc import Callable
 from email import message_from_bytes
 from email.message import Message
 from email.policy import default as policy
@@ -469,3 +470,17 @@ def test_a_guest_writes_back_to_a_proven_partner_under_his_account_name(house: H
     as_bob = MailArguments(SmtpPath("bob", "far.example"))
     assert house.refusal("eva@partner.example", sender="bob", content=content, mail=as_bob) == "550 5.7.1"
     house.send("ann", sender="bob", content=ordinary, mail=as_bob)
+
+
+def test_a_long_header_is_read_beside_the_others(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_thread: list[int] = []
+
+    async def counted(work: Callable[[], object]) -> object:
+        in_thread.append(1)
+        return work()
+
+    monkeypatch.setattr(house.delivery.filing, "_in_thread", counted)
+    house.send(BOB, sender="ann", content=PLAIN)
+    assert not in_thread
+    house.send(BOB, sender="ann", content=b"X: y\r\n" * 4000 + PLAIN)
+    assert in_thread
