@@ -36,18 +36,17 @@ _FOREIGN = frozenset(
 class Application(Enum):
     """What is spoken inside, with the ALPN ids that belong to it."""
 
-    IMAP = (b"imap",)
-    POP3 = (b"pop3",)
-    SMTP = ()
-    """IANA has no id for it."""
-    WEB = (b"http/1.1",)
+    IMAP = "imap"
+    POP3 = "pop3"
+    SMTP = "smtp"
+    """IANA has no ALPN id for it."""
+    WEB = "http/1.1"
     """The fixed files; the one listener that takes web clients, and no others."""
 
     @property
     def alpn(self) -> tuple[bytes, ...]:
         """Its ALPN ids."""
-        ids: tuple[bytes, ...] = self.value
-        return ids
+        return () if self is Application.SMTP else (str(self.value).encode("ascii"),)
 
 
 _SMTP_UNREGISTERED = (b"smtp", b"esmtp")

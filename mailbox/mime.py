@@ -175,7 +175,8 @@ class Scanner:
     def _in_header_step(self, buffer: bytes, final: bool) -> bool:
         start = self._at - 1 - self._base
         end = buffer.find(b"\n\r\n", start)
-        bare = buffer.find(b"\n\n", start, end if end >= 0 else len(buffer))
+        # The second LF may be the one that the other form begins with.
+        bare = buffer.find(b"\n\n", start, end + 1 if end >= 0 else len(buffer))
         if bare >= 0:
             stop, limit = bare + 2, bare + 1
         elif end >= 0:

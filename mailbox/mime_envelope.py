@@ -19,7 +19,7 @@ _WORD: Final = re.compile(rb'[^\s()<>@,;:"\[\]]++')
 _SPACE: Final = re.compile(rb"\s++")
 _LITERAL: Final = re.compile(rb"\[[^\]]*+\]?+")
 _SIMPLE: Final = re.compile(
-    rb'\s*+(?:"([^"\\]*+)"|([^\s()<>@,;:"\[\]\\]++(?: [^\s()<>@,;:"\[\]\\]++)*+))?+\s*+'
+    rb'\s*+(?:"([^"\\]*+)"|([^\s()<>@,;:"\[\]\\]++(?: [^\s()<>@,;:"\[\]\\]++)*))?\s*+'
     rb'<([^\s()<>@,;:"\[\]\\]++)@([^\s()<>@,;:"\[\]\\]++)>\s*+(?:,|\Z)'
 )
 """``Name <local@domain>``, the usual form, in one step."""

@@ -10,7 +10,7 @@ MAX_PARAMETERS: Final = 64
 _TOKEN: Final = re.compile(rb'[ \t\r\n]*+([^\x00-\x20\x7f()<>@,;:\\"/\[\]?=]++)')
 _ATTRIBUTE: Final = re.compile(rb'[ \t\r\n]*+([^\x00-\x20\x7f()<>@,;:\\"/\[\]?=]++)[ \t\r\n]*+=[ \t\r\n]*+')
 _PLAIN_TYPE: Final = re.compile(
-    rb'([A-Za-z]++)/([A-Za-z0-9.+-]++)(?:; ?charset=(?:"([A-Za-z0-9_-]++)"|([A-Za-z0-9_-]++)))?+\Z', re.IGNORECASE
+    rb'([A-Za-z]++)/([A-Za-z0-9.+-]++)(?:; ?charset=(?:"([A-Za-z0-9_-]++)"|([A-Za-z0-9_-]++)))?\Z', re.IGNORECASE
 )
 """The usual form of a text part, in one step."""
 _PLAIN_VALUE: Final = re.compile(rb"[^;\s]*+")

@@ -38,7 +38,7 @@ _ALIASES: Final = {
 _NO_CHARSETS: Final = frozenset(("idna", "punycode", "unicode-escape", "raw-unicode-escape"))
 _CHARSET_NAME: Final = re.compile(r"[A-Za-z0-9._:+()-]{1,40}")
 _ENCODED_WORD: Final = re.compile(
-    rb"=\?([A-Za-z0-9._:+()-]{1,40})(?:\*[A-Za-z0-9-]{1,20})?\?([BbQq])\?([^\s?]{0,2000})\?=(?:[ \t]++(?==\?))?+"
+    rb"=\?([A-Za-z0-9._:+()-]{1,40})(?:\*[A-Za-z0-9-]{1,20})?\?([BbQq])\?([^\s?]{0,2000})\?=(?:[ \t]++(?==\?))?"
 )
 
 

@@ -55,7 +55,7 @@ class Talk:
             peer.commands.append(command)
             if self.in_tls:
                 peer.commands_in_tls.append(command)
-            verb = command.split(b" ")[0].decode().upper()
+            verb = command.split(b" ")[0].decode("latin-1").upper()
             answer: Any = peer.answers.get(verb, getattr(self, f"on_{verb.lower()}", b"502 5.5.1 What?\r\n"))
             said = answer(self, command) if verb in peer.answers and callable(answer) else answer
             said = said(command) if callable(said) else said

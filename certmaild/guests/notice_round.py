@@ -162,7 +162,7 @@ class NoticeRound:
             filed(txn)
             done = structs.replace(now.row, noticed_s=now_s, writers=())
             set_notice_due(txn, self._secrets, user_id, done, 0)
-            return "sent"
+            return "queued"
 
         what = await self._engine.write(work, grows=True)
         log.info(

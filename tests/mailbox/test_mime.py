@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from certmaild.mailbox.decoding import Base64Counter, Base64Decoder, QuotedPrintableDecoder, base64_lines
@@ -258,6 +258,8 @@ MESSAGES = st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=60).map(
 
 @settings(max_examples=300, deadline=None)
 @given(MESSAGES, st.integers(1, 40))
+@example(b"\n\r\n", 1)
+@example(b"A: b\n\n\r\nx", 1)
 def test_anything_is_grammatical_however_cut(message: bytes, cut: int) -> None:
     found = scan(message)
     check(found, message)
