@@ -1,7 +1,6 @@
 """Pickup codes that nobody has used die, and the message that shows one is replaced: by whoever works the queue."""
 
 import msgspec
-from twisted.logger import Logger
 
 from certmaild.guests import code_texts
 from certmaild.guests.pickup import answer_renews
@@ -16,55 +15,25 @@ from certmaild.mailbox.layout_accounts import PICKUP_ID, Account
 from certmaild.mailbox.layout_guests import AuditRow, GuestRow
 from certmaild.mailbox.layout_queue import Due
 from certmaild.mailbox.queue import Queue
-from certmaild.outbound.runner import Round
+from certmaild.outbound.due_round import DueRound
 from certmaild.protocols.transport import Clock
 from certmaild.reports.service_mail import ServiceMail
 
-log = Logger()
-
 LOOK_EACH_S = 600
 """The code itself is refused from its last second on; this is for the message."""
-AT_ONCE = 64
 
 
-class CodeExpiry:
+class CodeExpiry(DueRound):
     """From `start` to `stop` codes expire."""
 
     def __init__(self, engine: Engine, secrets: ServerSecrets, mail: ServiceMail, clock: Clock) -> None:
-        self._engine = engine
+        super().__init__(engine, clock, Due.CODE, self._end, each_s=lambda: LOOK_EACH_S)
         self._secrets = secrets
         self._mail = mail
-        self._clock = clock
-        self._round: Round | None = None
 
-    async def start(self) -> None:
-        """Look now, and every ten minutes."""
-        self._round = Round(self._clock, self._look)
-        self._round.wake()
-
-    async def stop(self) -> None:
-        """Finish the one under way, and begin nothing further."""
-        if self._round is not None:
-            await self._round.stop()
-
-    async def _look(self) -> float:
-        now = int(self._clock.seconds())
-
-        def work(txn: ReadTxn) -> list[tuple[int, bytes]]:
-            return [one for one, _ in zip(Queue.due(txn, Due.CODE, now), range(AT_ONCE), strict=False)]
-
-        due = await self._engine.read(work)
-        failed = False
-        for at_s, user_id in due:
-            try:
-                await self._end(UserId(user_id), at_s, now)
-            except Exception:
-                log.failure("the code of {guest} did not expire; it is looked at again", guest=user_id.hex())
-                failed = True
-        return 0 if len(due) == AT_ONCE and not failed else LOOK_EACH_S
-
-    async def _end(self, user_id: UserId, at_s: int, now: int) -> None:
+    async def _end(self, at_s: int, what: bytes) -> None:
         """End the code that dies then, if it is still the guest's and he has not used it."""
+        user_id, now = UserId(what), int(self._clock.seconds())
         row, account = await self._engine.read(lambda txn: self._guest(txn, user_id))
         told = None
         if row is not None and account is not None and _dies(row, at_s):

@@ -18,15 +18,14 @@ from certmaild.mailbox.layout_queue import Due
 from certmaild.mailbox.queue import Queue
 from certmaild.mailbox.removal import remove_user
 from certmaild.mailbox.trials import end_trial, note_trial_due
+from certmaild.outbound.due_round import DueRound
 from certmaild.outbound.interfaces import Work
-from certmaild.outbound.runner import Round
 from certmaild.protocols.transport import Clock
 from certmaild.reports.service_mail import NotWritable, ServiceMail
 
 log = Logger()
 
 LOOK_EACH_S = 600
-AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,47 +38,20 @@ class _View:
         return self.account.state is State.PARKED or now >= self.row.trial_until_s
 
 
-class TrialEnds:
+class TrialEnds(DueRound):
     """From `start` to `stop` trials end."""
 
     def __init__(self, engine: Engine, secrets: ServerSecrets, mail: ServiceMail, clock: Clock) -> None:
-        self._engine = engine
+        super().__init__(engine, clock, Due.TRIAL, self._end, each_s=lambda: LOOK_EACH_S)
         self._secrets = secrets
         self._mail = mail
-        self._clock = clock
-        self._round: Round | None = None
-
-    async def start(self) -> None:
-        """Look now, and every ten minutes."""
-        self._round = Round(self._clock, self._look)
-        self._round.wake()
-
-    async def stop(self) -> None:
-        """Finish the one under way, and begin nothing further."""
-        if self._round is not None:
-            await self._round.stop()
 
     def _now(self) -> int:
         return int(self._clock.seconds())
 
-    async def _look(self) -> float:
-        now = self._now()
-
-        def work(txn: ReadTxn) -> list[tuple[int, bytes]]:
-            return [one for one, _ in zip(Queue.due(txn, Due.TRIAL, now), range(AT_ONCE), strict=False)]
-
-        due = await self._engine.read(work)
-        for at_s, what in due:
-            try:
-                await self._look_at(at_s, UserId(what))
-            except Exception:
-                log.failure("the trial of {guest} is looked at again", guest=what.hex())
-                return LOOK_EACH_S
-        return 0 if len(due) == AT_ONCE else LOOK_EACH_S
-
-    async def _look_at(self, at_s: int, user_id: UserId) -> None:
+    async def _end(self, at_s: int, what: bytes) -> None:
         """The time goes out of the index last: who is killed before looks again."""
-        now = self._now()
+        user_id, now = UserId(what), self._now()
         view = await self._engine.read(lambda txn: self._view(txn, user_id))
         if view is not None and view.is_over(now):
             await self._remove(user_id, now)

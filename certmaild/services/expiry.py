@@ -17,6 +17,7 @@ from certmaild.mailbox.layout_accounts import Kind, State
 from certmaild.mailbox.layout_queue import Due
 from certmaild.mailbox.queue import Queue
 from certmaild.mailbox.service_marks import read_mark
+from certmaild.outbound.due_round import DueRound
 from certmaild.outbound.interfaces import Work
 from certmaild.outbound.runner import Round
 from certmaild.protocols.transport import Clock
@@ -29,8 +30,6 @@ log = Logger()
 
 DAY_S = 86_400
 LOOK_EACH_S = 600
-AT_ONCE = 64
-"""Messages."""
 USERS_AT_ONCE = 2000
 AGAIN_S = 0.05
 
@@ -46,40 +45,36 @@ class DeviceExpiry:
         self._mail = mail
         self._settings = settings
         self._clock = clock
-        self._rounds: list[Round] = []
+        self._passwords = DueRound(
+            engine,
+            clock,
+            Due.PASSWORD,
+            self._hide,
+            each_s=lambda: max(1.0, min(LOOK_EACH_S, settings().shown / 4)),
+            until_s=lambda: max(self._now() - settings().shown, 0),
+        )
+        self._devices: Round | None = None
         self._next_user = b""
 
     async def start(self) -> None:
         """Look now; for passwords every ten minutes, for devices once a day."""
-        self._rounds = [Round(self._clock, self._passwords), Round(self._clock, self._devices)]
-        for one in self._rounds:
-            one.wake()
+        await self._passwords.start()
+        self._devices = Round(self._clock, self._look_at_devices)
+        self._devices.wake()
 
     async def stop(self) -> None:
         """Finish what is under way, and begin nothing further."""
-        for one in self._rounds:
-            await one.stop()
+        await self._passwords.stop()
+        if self._devices is not None:
+            await self._devices.stop()
 
     def _now(self) -> int:
         return int(self._clock.seconds())
 
     # Passwords that nobody has used.
 
-    async def _passwords(self) -> float:
-        shown_s = self._settings().shown
-        until_s = max(self._now() - shown_s, 0)
-        found = await self._engine.read(lambda txn: list(islice(Queue.due(txn, Due.PASSWORD, until_s), AT_ONCE)))
-        failed = False
-        for at_s, what in found:
-            try:
-                await self._hide(at_s, UserId(what[:16]), Mid(what[16:]))
-            except Exception:
-                log.failure("a password of {user} is still shown; it is looked at again", user=what[:16].hex())
-                failed = True
-        return 0 if len(found) == AT_ONCE and not failed else max(1.0, min(LOOK_EACH_S, shown_s / 4))
-
-    async def _hide(self, at_s: int, user_id: UserId, mid: Mid) -> None:
-        secrets = self._secrets
+    async def _hide(self, at_s: int, what: bytes) -> None:
+        user_id, mid, secrets = UserId(what[:16]), Mid(what[16:]), self._secrets
         mark, account = await self._engine.read(
             lambda txn: (read_mark(txn, secrets, user_id, mid), read_account(txn, secrets, user_id))
         )
@@ -101,18 +96,24 @@ class DeviceExpiry:
 
     # Devices that nobody uses.
 
-    async def _devices(self) -> float:
+    async def _look_at_devices(self) -> float:
         if not self._settings().unused_days:
             return DAY_S
         users = await self._engine.scan(lambda txn: self._next_users(txn))
         for user_id in users:
-            for one in await self._engine.read(lambda txn: self._idle(txn, user_id)):  # noqa: B023
-                try:
-                    await self._revoke(user_id, one)
-                except NotWritable:
-                    continue
+            try:
+                await self._revoke_idle(user_id)
+            except Exception:
+                log.failure("idle devices of {user} could not be revoked; it is tried tomorrow", user=user_id.hex())
         self._next_user = users[-1] if len(users) == USERS_AT_ONCE else b""
         return AGAIN_S if self._next_user else DAY_S
+
+    async def _revoke_idle(self, user_id: UserId) -> None:
+        for one in await self._engine.read(lambda txn: self._idle(txn, user_id)):
+            try:
+                await self._revoke(user_id, one)
+            except NotWritable:
+                continue
 
     def _next_users(self, txn: ReadTxn) -> list[UserId]:
         after = self._next_user + b"\0" if self._next_user else b""

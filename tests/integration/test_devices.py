@@ -82,7 +82,7 @@ def test_the_last_device_s_message_and_the_instruction_come_back(daemon: Daemon,
         folder = reader.wait_for("Devices", lambda messages: len(messages) == 2)
         assert INSTRUCTION in subjects(folder)
         (back,) = [text_of(one) for one in folder.values() if one["Subject"] != INSTRUCTION]
-        assert back.startswith("This message came back") and re.search(rf'write "revoke \w{{4}}" to\s+{DEVICES}', back)
+        assert back.startswith("This message came back") and re.search(rf"{DEVICES}:\s+revoke \w{{4}}\s", back)
         assert subjects(reader.wait_for("Trash", lambda messages: not messages)) == []
         assert reader.imap.delete("Devices")[0] == "NO"
         assert reader.imap.rename("Devices", "Other")[0] == "NO"

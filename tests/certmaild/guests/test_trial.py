@@ -125,7 +125,7 @@ class TrialHouse(House):
         return run(self.engine.read(lambda txn: sum(1 for _ in txn.scan(Table.IN, user_id, last))))
 
     def look(self) -> None:
-        run(self.ends._look())
+        run(self.ends.look())
 
     def audited(self) -> list[str]:
         return [row.act for _, row in run(self.engine.read(lambda txn: list(audit_log.entries(txn, self.secrets))))]
